@@ -1,0 +1,73 @@
+# Everything a person does here; `make` lists it.
+export DAGSTER_HOME := $(CURDIR)/.dagster
+export DAGSTER_DISABLE_TELEMETRY := 1
+VENV := .venv
+BIN := $(VENV)/bin
+PATH := $(CURDIR)/$(BIN):$(PATH)
+PYTHONS ?= python3.13 python3.12 python3.11 python3.10 python3
+IS_SUPPORTED := import sys, venv, ensurepip; raise SystemExit(not (3, 10) <= sys.version_info < (3, 14))
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/installed .dagster/dagster.yaml  ## Make the environment (.venv)
+
+$(VENV)/installed: requirements.lock
+	@rm -rf $(VENV)
+	@echo "Installing into $(VENV) (a minute or two) ..."
+	@if command -v uv >/dev/null; then \
+	    uv venv --quiet --python '>=3.10,<3.14' $(VENV) && \
+	    uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	else \
+	    for python in $(PYTHONS); do \
+	        "$$python" -c "$(IS_SUPPORTED)" 2>/dev/null && break; python=; \
+	    done; \
+	    [ -n "$$python" ] || { echo "No Python 3.10 to 3.13 with venv was found: install one (on Debian python3 and python3-venv), or uv." >&2; exit 1; }; \
+	    "$$python" -m venv $(VENV) && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	fi
+	@touch $@
+
+.dagster/dagster.yaml:
+	@mkdir -p .dagster && ln -sf ../orchestration/dagster.yaml $@
+
+# Without LANDING_DIR the sample deliveries are the landing folder; a folder that is there already is left as it is.
+deliveries-landed: setup
+	@[ -n "$$LANDING_DIR" ] || [ -e landing ] || cp -R seeds/landing landing
+
+manifest: setup
+	@dbt --quiet parse
+
+run: deliveries-landed manifest  ## Build everything that is new through Dagster, and say what came of it
+	@echo "Building from $${LANDING_DIR:-landing} into $${WAREHOUSE_PATH:-warehouse.duckdb} (Dagster's log: .dagster/run.log) ..."
+	@{ dagster job execute -f orchestration/definitions.py -j refresh 2>.dagster/run.log; echo $$? >.dagster/status; } \
+	    | grep --line-buffered -vE ' START | PASS | OK hook' || true
+	@dbt --quiet run-operation summary
+	@exit $$(cat .dagster/status)
+
+dev: deliveries-landed  ## Open Dagster's UI, with its daemon, on http://127.0.0.1:3000
+	dagster dev -h 127.0.0.1 -f orchestration/definitions.py
+
+docs: deliveries-landed  ## Open the documentation of the tables on http://127.0.0.1:8080
+	dbt docs generate && dbt docs serve --host 127.0.0.1
+
+test: setup  ## Run every test
+	pytest
+
+lint: setup  ## Check the style of the Python code
+	ruff check . && ruff format --check .
+
+deliveries: setup  ## Make deliveries: DAYS=10 ORDERS=1000 (order changes a day) OUT=folder
+	python seeds/make_deliveries.py --days $(or $(DAYS),10) --orders $(or $(ORDERS),1000) --out $(or $(OUT),deliveries)
+
+# An older reader opens a file of DuckDB 1.5; sqlglot 30.25 is the last with ready wheels for Python 3.10.
+lock:  ## Resolve requirements.lock anew (needs uv)
+	printf 'duckdb<2\nsqlglot<30.26\n' | uv pip compile pyproject.toml --group dev --constraint - --upgrade \
+	    --generate-hashes --universal --python-version 3.10 --no-strip-extras --no-emit-index-url --no-annotate \
+	    --no-header --output-file requirements.lock
+
+clean:  ## Remove what builds made, except the environment and the landing folder
+	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal
+
+.DEFAULT_GOAL := help
+.PHONY: help setup deliveries-landed manifest run dev docs test lint deliveries lock clean

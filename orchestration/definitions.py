@@ -1,0 +1,63 @@
+"""When, and in what order: what tables mean, and how they correct themselves, is dbt's."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import dagster as dg
+from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
+
+project = DbtProject(project_dir=Path(__file__).resolve().parents[1])
+project.prepare_if_dev()
+
+
+@dbt_assets(manifest=project.manifest_path, pool="warehouse")
+def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource):
+    yield from dbt.cli(["build"], context=context).stream()
+
+
+refresh = dg.define_asset_job(
+    "refresh",
+    selection=[warehouse],
+    description="Everything that is new, from the landing folder to the marts.",
+    tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_ASSET_FAILURE"},
+)
+
+nightly = dg.ScheduleDefinition(
+    name="nightly",
+    job=refresh,
+    cron_schedule="0 3 * * *",
+    execution_timezone="UTC",
+    description="Refreshes once a night, whatever arrived.",
+)
+
+
+@dg.sensor(
+    job=refresh,
+    minimum_interval_seconds=30,
+    description="Refreshes when files have arrived, once for all that came since it last looked.",
+)
+def deliveries(context: dg.SensorEvaluationContext):
+    landing = project.project_dir / os.environ.get("LANDING_DIR", "landing")
+    seen = hashlib.sha256()
+    for folder, folders, names in os.walk(landing):
+        folders.sort()
+        for name in sorted(names):
+            # A writer renames its file when it is done.
+            if not name.startswith((".", "_")) and not name.endswith((".tmp", ".part")):
+                status = os.stat(os.path.join(folder, name))
+                seen.update(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace"))
+    if seen.hexdigest() == context.cursor:
+        return dg.SkipReason("Nothing has arrived.")
+    context.update_cursor(seen.hexdigest())
+    return dg.RunRequest()
+
+
+defs = dg.Definitions(
+    assets=[warehouse],
+    jobs=[refresh],
+    schedules=[nightly],
+    sensors=[deliveries],
+    resources={"dbt": DbtCliResource(project_dir=project)},
+    executor=dg.in_process_executor,
+)

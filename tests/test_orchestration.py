@@ -1,0 +1,129 @@
+"""Dagster says when and in what order, and nothing else."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, differences
+from reference import Reference
+
+FILES = sorted((ROOT / "orchestration").glob("**/*.py"))
+
+
+@pytest.fixture
+def instance(platform, monkeypatch) -> dict[str, str]:
+    """An environment for Dagster: an instance of its own with the shipped dagster.yaml, and a prepared manifest."""
+    home = platform.home / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").symlink_to(ROOT / "orchestration" / "dagster.yaml")
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {**platform.environment, "DAGSTER_HOME": str(home), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    assert platform.dbt("parse").code == 0
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
+
+
+@pytest.fixture
+def definitions(instance, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "orchestration"))
+    monkeypatch.delitem(sys.modules, "definitions", raising=False)
+    import definitions
+
+    return definitions
+
+
+def code_lines(file: Path) -> set[int]:
+    """The lines of a Python file that hold more than a comment or a docstring."""
+    passive = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    with open(file, "rb") as source:
+        tokens = [token for token in tokenize.tokenize(source.readline) if token.type != tokenize.ENCODING]
+    lines, previous = set(), tokenize.NEWLINE
+    for token in tokens:
+        is_docstring = token.type == tokenize.STRING and previous in (tokenize.NEWLINE, tokenize.INDENT)
+        if token.type not in passive and not is_docstring:
+            lines.update(range(token.start[0], token.end[0] + 1))
+        if token.type not in (tokenize.NL, tokenize.COMMENT):
+            previous = token.type
+    return lines
+
+
+def test_orchestration_is_small_and_names_nothing_of_the_models():
+    assert sum(len(code_lines(file)) for file in FILES) <= 100
+    assert {path.name for path in (ROOT / "orchestration").iterdir()} - {"__pycache__"} == {
+        "definitions.py",
+        "dagster.yaml",
+    }
+    text = "\n".join(file.read_text() for file in FILES)
+    models = [
+        file.stem for folder in ("transform", "cleanup_models") for file in (ROOT / folder).glob("models/**/*.sql")
+    ]
+    for model in models:
+        assert not re.search(rf"\b{model}\b", text), f"{model} is named in orchestration"
+    assert not re.search(
+        r"\b(select|insert|delete|update|create|drop|truncate)\b.*\b(from|into|table|set)\b", text, re.I
+    )
+    assert not re.search(r"--(vars|full-refresh|select|exclude|target|event-time)", text)
+
+
+def test_every_entry_point_runs_the_one_job_and_nothing_takes_run_config(definitions):
+    repository = definitions.defs.get_repository_def()
+    jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
+    assert [job.name for job in jobs] == ["refresh"]
+    assert [schedule.job_name for schedule in repository.schedule_defs] == ["refresh"]
+    assert [sensor.job_name for sensor in repository.sensor_defs] == ["refresh"]
+    assert all(node.definition.config_field.config_type.fields == {} for node in jobs[0].nodes)
+    assert jobs[0].partitions_def is None
+    assert all(entry.description for entry in [*jobs, *repository.schedule_defs, *repository.sensor_defs])
+
+
+def test_a_retry_resumes_and_writers_queue_for_the_warehouse(definitions):
+    job = definitions.defs.resolve_job_def("refresh")
+    assert job.tags["dagster/max_retries"] == "2"
+    assert job.tags["dagster/retry_strategy"] == "FROM_ASSET_FAILURE"
+    assert {node.definition.pool for node in job.nodes} == {"warehouse"}
+
+    from dagster import DagsterInstance
+
+    with DagsterInstance.get() as instance:
+        assert instance.run_retries_enabled
+        assert instance.run_retries_max_retries == 0
+        concurrency = instance.get_concurrency_config()
+        assert concurrency.pool_config.default_pool_limit == 1
+        assert instance.run_monitoring_enabled
+        assert not instance.telemetry_enabled
+
+
+def test_the_job_gives_what_plain_dbt_gives(platform, instance):
+    shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
+    command = ["dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh"]
+    run = subprocess.run(command, cwd=ROOT, env=instance, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr[-3000:]
+    assert not differences(platform.tables(), Reference(ROOT / "seeds").build(platform.landing))
+
+
+def test_the_sensor_asks_for_one_run_when_something_has_arrived_and_is_done(platform, definitions):
+    from dagster import DagsterInstance, RunRequest, SkipReason, build_sensor_context
+
+    def look(cursor):
+        with DagsterInstance.ephemeral() as ephemeral:
+            context = build_sensor_context(ephemeral, cursor=cursor)
+            return definitions.deliveries(context), context.cursor
+
+    platform.deliver("orders/2026-01-01/1.csv", "op\n")
+    first, cursor = look(None)
+    assert isinstance(first, RunRequest) and first.run_config == {} and not first.tags
+    assert isinstance(look(cursor)[0], SkipReason)
+
+    platform.deliver("orders/2026-01-01/2.csv.part", "op\n")
+    assert isinstance(look(cursor)[0], SkipReason)
+    (platform.landing / "orders/2026-01-01/2.csv.part").rename(platform.landing / "orders/2026-01-01/2.csv")
+    platform.deliver("payments/2026-01-01/3.csv", "kind\n")
+    second, cursor = look(cursor)
+    assert isinstance(second, RunRequest)
+    assert isinstance(look(cursor)[0], SkipReason)

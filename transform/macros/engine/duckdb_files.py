@@ -1,0 +1,139 @@
+"""What DuckDB's SQL cannot do with files, as a dbt-duckdb plugin (named in profiles.yml).
+
+DuckDB's own readers stop a whole statement at the first corrupt file, read a truncated gzip in part without an error,
+and know modification times in whole seconds only. The SQL functions made here answer instead of raising, so that one
+bad file stops its own feed and nothing else:
+
+- list_files(landing, feed) -> [{path, size, modified_ns}]: what lies in a feed's folder, or in all of them for
+  feed ''; paths are relative to `landing`; a folder where a file could be ends in '/'; [] if there is no such folder
+- is_folder(path) -> whether it is one
+- inspect_file(path) -> {columns, fault}: names in the header, in order; `fault` says why the file cannot be read
+- read_file(path) -> the bytes of a CSV file, unzipped and without a byte order mark
+
+Opening the warehouse waits until another process lets go of it, and names that process.
+"""
+
+import csv
+import gzip
+import io
+import os
+import re
+import time
+import zlib
+
+import duckdb
+from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.adapters.events.logging import AdapterLogger
+from dbt_common.exceptions import DbtRuntimeError
+
+LOCK_WAIT_SECONDS = 600
+DELIVERY_DEPTH = 3  # feed / delivery date / name
+
+
+def list_files(landing, feed):
+    def walk(folder, depth):
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            return  # no such folder, or no longer
+        for entry in entries:
+            try:
+                status, is_folder = entry.stat(), entry.is_dir()
+            except OSError:
+                continue  # gone since it was listed, or a link to nowhere
+            if is_folder and depth < DELIVERY_DEPTH:
+                yield from walk(entry.path, depth + 1)
+            else:
+                # A name that is not UTF-8 cannot be a text value; what is left of it still shows where to look.
+                path = os.path.relpath(entry.path, landing).encode(errors="replace").decode()
+                yield {
+                    "path": path + "/" * is_folder,
+                    "size": status.st_size,
+                    "modified_ns": status.st_mtime_ns,
+                }
+
+    return list(walk(os.path.join(landing, feed), 2 if feed else 1))
+
+
+def inspect_file(path):
+    try:
+        if os.path.getsize(path) == 0:
+            return {"columns": [], "fault": None}
+        columns = _parquet_columns(path) if path.endswith(".parquet") else _csv_columns(path)
+        return {"columns": columns, "fault": None}
+    except (OSError, EOFError, zlib.error, ValueError, csv.Error, duckdb.Error) as error:
+        return {"columns": [], "fault": str(error).splitlines()[0][:300]}
+
+
+def read_file(path):
+    with _open(path) as file:
+        return file.read().removeprefix(b"\xef\xbb\xbf")
+
+
+def _open(path):
+    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
+
+
+def _csv_columns(path):
+    with _open(path) as file:
+        if path.endswith(".gz"):
+            while file.read(1 << 20):  # a truncated or corrupt archive raises here
+                pass
+            if file.tell() == 0:
+                return []
+            file.seek(0)
+        lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        columns = next((record for record in csv.reader(lines, strict=True) if record), None)
+    if columns is None:
+        raise ValueError("the file has no header line")
+    if any(re.search("[\udc80-\udcff]", name) for name in columns):
+        raise ValueError("the header is not UTF-8")
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise ValueError(f"the header has the name '{repeated[0]}' more than once")
+    return columns
+
+
+def _parquet_columns(path):
+    # A name may hold the characters of a pattern.
+    pattern = re.sub(r"([*?\[])", r"[\1]", path)
+    with duckdb.connect() as connection:
+        reader = "read_parquet($path, hive_partitioning = false)"
+        for name, kind, *_ in connection.execute(f"describe select * from {reader}", {"path": pattern}).fetchall():
+            if kind != "VARCHAR":
+                raise ValueError(f"the column '{name}' is {kind.lower()}, and columns have to be strings")
+        # Reading every value finds what is corrupt behind a sound footer.
+        connection.execute(f"select max(hash(columns(*))) from {reader}", {"path": pattern}).fetchall()
+        names = connection.execute("select name from parquet_schema($path)", {"path": pattern}).fetchall()
+    return [name for (name,) in names[1:]]  # the first is the schema's own
+
+
+class Plugin(BasePlugin):
+    def update_connection_config(self, creds, config):
+        give_up_at = time.monotonic() + LOCK_WAIT_SECONDS
+        waits_for = None
+        while True:
+            try:
+                duckdb.connect(creds.path, config=config).close()
+                return
+            except duckdb.IOException as error:
+                holder = re.search(r"lock is held in (.*?\(PID \d+\))", str(error))
+                if not holder:
+                    raise DbtRuntimeError(f"The warehouse {creds.path} cannot be opened: {error}") from None
+                if time.monotonic() > give_up_at:
+                    raise DbtRuntimeError(
+                        f"The warehouse {creds.path} was in use by {holder[1]} for {LOCK_WAIT_SECONDS} seconds:"
+                        " close that process, or let it finish, and build again."
+                    ) from None
+                if holder[1] != waits_for:
+                    waits_for = holder[1]
+                    AdapterLogger("DuckDB").warning(f"Waiting for {waits_for}, which has {creds.path} open: close it.")
+                time.sleep(1)
+
+    def configure_connection(self, conn):
+        listing = "struct(path varchar, size bigint, modified_ns bigint)[]"
+        inspection = "struct(columns varchar[], fault varchar)"
+        conn.create_function("list_files", list_files, ["varchar", "varchar"], listing, side_effects=True)
+        conn.create_function("is_folder", os.path.isdir, ["varchar"], "boolean", side_effects=True)
+        conn.create_function("inspect_file", inspect_file, ["varchar"], inspection, side_effects=True)
+        conn.create_function("read_file", read_file, ["varchar"], "blob", side_effects=True)

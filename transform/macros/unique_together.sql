@@ -1,0 +1,7 @@
+{# Rows of a table whose key has several columns, where the key repeats. #}
+{% test unique_together(model, columns) %}
+select {{ columns | join(', ') }}
+from {{ model }}
+group by {{ columns | join(', ') }}
+having count(*) > 1
+{% endtest %}

@@ -1,0 +1,12 @@
+{{ config(materialized='view') }}
+
+select
+    landing._batch_id as batch_id,
+    landing._row_no as row_no,
+    landing.customer_id,
+    {{ to_timestamp('landing.requested_at') }} as requested_at,
+    {{ reasons({'missing_key': 'landing.customer_id is null'}, 'landing._is_malformed') }} as reasons
+from {{ ref('landing_erasures') }} as landing
+inner join {{ ref('newest_contents') }} as newest
+    on landing._load_no = newest.load_no and landing._batch_id = newest.batch_id
+where newest.feed = 'erasures' and landing._row_no > 0
