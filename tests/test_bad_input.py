@@ -87,6 +87,7 @@ def test_an_unreadable_file_stops_no_other_feed(platform):
     run = platform.dbt("build")
     assert run.code == 1
     assert "payments/2026-01-01/b.csv.gz cannot be read: Not a gzipped file" in run.output
+    assert "until it is replaced or removed, no new file of its feed is landed." in run.output
     assert ("O1",) in platform.tables()["fct_orders"]
     assert platform.query("select batch_id from marts.landing_audit") == [("orders/2026-01-01/a.csv",)]
 
@@ -98,20 +99,28 @@ def test_a_landing_folder_that_is_gone_is_named_and_costs_nothing(platform):
     platform.landing.rename(platform.home / "moved")
     run = platform.dbt("build")
     assert run.code == 1
-    assert f"{platform.landing} cannot be read: the folder that LANDING_DIR names does not exist." in run.output
+    assert f"{platform.landing} cannot be read: there is no such folder; LANDING_DIR names it" in run.output
     assert platform.tables() == before
 
 
 def test_what_is_no_delivery_is_ignored_and_named(platform):
-    for path in ("invoices/2026-01-01/a.csv", "orders/2026-02-30/a.csv", "orders/a.csv", "orders/2026-01-01/a.txt"):
+    ignored = {
+        "invoices/2026-01-01/a.csv": "there is no feed invoices",
+        "orders/2026-02-30/a.csv": "its folder is no date (YYYY-MM-DD)",
+        "orders/2026-1-01/a.csv": "its folder is no date (YYYY-MM-DD)",
+        "orders/a.csv": "its folder is no date (YYYY-MM-DD)",
+        "orders/2026-01-01/a.txt": "its name does not end in .csv, .csv.gz or .parquet",
+        "products/2026-01-01/a.csv": "the one delivery of products is products/current.csv",
+    }
+    for path in ignored:
         platform.deliver(path, "x\n1\n")
     for path in ("orders/2026-01-01/a.csv.part", "orders/2026-01-01/.a.csv", "orders/2026-01-01/_a.csv"):
         platform.deliver(path, "x\n1\n")
     platform.deliver("orders/2026-01-01/deeper/a.csv", "x\n1\n")
     output = platform.build()
-    for path in ("invoices/2026-01-01/a.csv", "orders/2026-02-30/a.csv", "orders/a.csv", "orders/2026-01-01/a.txt"):
-        assert f"{path} in the landing folder is ignored" in output
-    assert "orders/2026-01-01/deeper/ in the landing folder is ignored" in output
+    for path, reason in ignored.items():
+        assert f"Warning: {path} is ignored: {reason}." in output
+    assert "Warning: orders/2026-01-01/deeper/ is ignored: a delivery is a file." in output
     assert ".part" not in output and "/.a.csv" not in output and "/_a.csv" not in output
     assert platform.query("select * from marts.landing_audit") == []
 
@@ -120,7 +129,7 @@ def test_a_missing_column_and_an_empty_file_are_named_and_their_rows_kept(platfo
     platform.deliver("payments/2026-01-01/a.csv", f"payment_id,order_id,kind,paid_at\nP1,O1,charge,{MOMENT}\n")
     platform.deliver("payments/2026-01-01/b.csv", "")
     output = platform.build()
-    assert "payments/2026-01-01/a.csv has no column amount: empty in each of its rows." in output
+    assert "Warning: payments/2026-01-01/a.csv has no column amount: empty in each of its rows." in output
     assert "payments/2026-01-01/b.csv is empty" in output
     assert platform.query("select reasons from marts.quarantine") == [("bad_amount",)]
     assert platform.query("select batch_id, delivered_rows from marts.landing_audit order by 1") == [

@@ -11,7 +11,7 @@
             'select not_applied_because from ' ~ this ~ ' order by load_no desc limit 1'
         ) -%}
         {%- for file in newest if file['not_applied_because'] -%}
-            {%- do exceptions.warn('products/current.csv was not applied: ' ~ file['not_applied_because'] ~ '.') -%}
+            {%- do exceptions.warn('Warning: products/current.csv was not applied: ' ~ file['not_applied_because'] ~ '.') -%}
         {%- endfor -%}
     {%- endif -%}
 {%- endmacro %}

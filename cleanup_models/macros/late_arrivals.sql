@@ -35,6 +35,12 @@
 {# A relation: what was in changed rows of `upstream`, before or after the change, since this model last read it.
    Its columns are those that `upstream` lists as its `change_feed`. On a first build all of `upstream` is new. #}
 {% macro changes(upstream) -%}
+    {%- for node in graph.get('nodes', {}).values() if node.alias == upstream.identifier and not node.config.get('change_feed') -%}
+        {%- do exceptions.raise_compiler_error(
+            node.name ~ ' keeps no change feed: list in its config, as change_feed, the columns by which ' ~ model.name
+            ~ ' finds the keys that it has to compute again.'
+        ) -%}
+    {%- endfor -%}
     {%- if is_incremental_build() -%}
     (
         select * from {{ change_feed_of(upstream.identifier) }}

@@ -76,10 +76,10 @@
     (select coalesce(max(build_no), 0) + 1 from {{ change_feed_of('_builds') }} where model = '{{ this.identifier }}')
 {%- endmacro %}
 
-{# A hash of all that decides what the model's rows are: its code, the types of its contract, the macros of this
+{# A hash of all that decides what the model's rows are: its code and keys, the types of its contract, the macros of this
    project that it uses, directly or not, and the content of the seeds that it reads. #}
 {% macro logic_fingerprint() %}
-    {% set parts = [logic_of(model.raw_code)] %}
+    {% set parts = [logic_of(model.raw_code), config.get('unique_key') | string, config.get('change_feed') | string] %}
     {% for column in model.columns.values() %}
         {% do parts.append(column.name ~ ' ' ~ column.data_type) %}
     {% endfor %}

@@ -7,13 +7,15 @@
     the select gives for them, be it nothing, in one transaction; rows that differ are told to the models downstream.
 #}
 
+{# A table that is out of date and may not be rebuilt tells no changes: record_build starts its feed anew, and what is
+   downstream reads the whole of it. #}
 {% macro get_incremental_recompute_sql(arg_dict) %}
     {{ return(adapter.dispatch('recompute_sql')(
         arg_dict['target_relation'],
         arg_dict['temp_relation'],
         [arg_dict['unique_key']] if arg_dict['unique_key'] is string else arg_dict['unique_key'],
         arg_dict['dest_columns'] | map(attribute='quoted') | join(', '),
-        config.get('change_feed', [])
+        [] if is_out_of_date() else config.get('change_feed', [])
     )) }}
 {% endmacro %}
 

@@ -1,6 +1,6 @@
 {# The folder that deliveries arrive in, as an SQL string. #}
 {% macro landing_dir() -%}
-    {{ quoted(env_var('LANDING_DIR', 'landing')) }}
+    {{ quoted(env_var('LANDING_DIR', '') or 'landing') }}
 {%- endmacro %}
 
 {% macro quoted(text) -%}
@@ -44,6 +44,12 @@
     at all, and one without rows is known too.
 #}
 {% macro land(feed, columns) -%}
+    {{ config(
+        unique_key=['_batch_id', '_load_no'],
+        change_feed=['_batch_id'],
+        full_refresh=false,
+        on_schema_change='append_new_columns'
+    ) }}
     {%- if execute -%}
         {%- set files = affected_relation() -%}
         {%- do run_query(create_temporary_table(files, new_files(feed))) -%}
@@ -51,7 +57,7 @@
             {%- set missing = columns | reject('in', fromjson(file['header'])) | list -%}
             {%- if missing -%}
                 {%- do exceptions.warn(
-                    file['_batch_id'] ~ (
+                    'Warning: ' ~ file['_batch_id'] ~ (
                         ' has no column ' ~ missing | join(', ') ~ ': empty in each of its rows.'
                         if fromjson(file['header']) else ' is empty.'
                     )
@@ -84,19 +90,17 @@
             {%- if file['is_fault'] -%}
                 {%- do faults.append(file['path'] ~ ' cannot be read: ' ~ file['problem'] ~ '.') -%}
             {%- else -%}
-                {%- do ignored.append(file['path'] ~ ' in the landing folder is ignored: ' ~ file['problem'] ~ '.') -%}
+                {%- do ignored.append('Warning: ' ~ file['path'] ~ ' is ignored: ' ~ file['problem'] ~ '.') -%}
             {%- endif -%}
         {%- endfor -%}
         {%- for sentence in ignored[:10] -%}
             {%- do exceptions.warn(sentence) -%}
         {%- endfor -%}
         {%- if ignored | length > 10 -%}
-            {%- do exceptions.warn((ignored | length - 10) ~ ' more files are ignored: see the table ' ~ this ~ '.') -%}
+            {%- do exceptions.warn('Warning: ' ~ (ignored | length - 10) ~ ' more files are ignored: see the table ' ~ this ~ '.') -%}
         {%- endif -%}
         {%- if faults -%}
-            {%- do exceptions.raise_compiler_error(
-                faults | join('\n') ~ '\nNothing new of such a feed was landed: put that right, and build again.'
-            ) -%}
+            {%- do exceptions.raise_compiler_error(faults | join('\n')) -%}
         {%- endif -%}
     {%- endif -%}
 {%- endmacro %}

@@ -127,7 +127,9 @@ class Plugin(BasePlugin):
                     ) from None
                 if holder[1] != waits_for:
                     waits_for = holder[1]
-                    AdapterLogger("DuckDB").warning(f"Waiting for {waits_for}, which has {creds.path} open: close it.")
+                    AdapterLogger("DuckDB").warning(
+                        f"Waiting for {waits_for}, which has {creds.path} open: let it finish, or close it."
+                    )
                 time.sleep(1)
 
     def configure_connection(self, conn):

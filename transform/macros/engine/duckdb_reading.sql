@@ -76,14 +76,31 @@
             and row(listed.size, listed.modified_ns) is distinct from newest.content
     )
 
-    select path, fault as problem, true as is_fault
+    select
+        path,
+        fault || '; until it is replaced or removed, no new file of its feed is landed' as problem,
+        true as is_fault
     from waiting
     where fault is not null
     union all
-    select {{ landing_dir() }}, 'the folder that LANDING_DIR names does not exist', true
+    select
+        {{ landing_dir() }},
+        'there is no such folder; LANDING_DIR names it, counted from where dbt_project.yml is; nothing new was landed',
+        true
     where not is_folder({{ landing_dir() }})
     union all
-    select path, 'it is no delivery', false
+    select
+        path,
+        case
+            when path like 'products/%' then 'the one delivery of products is products/current.csv'
+            when split_part(path, '/', 1) not in ('{{ feeds() | join("', '") }}')
+                then 'there is no feed ' || split_part(path, '/', 1)
+            when not ({{ matches("split_part(path, '/', 2)", '[0-9]{4}-[0-9]{2}-[0-9]{2}') }} and {{ is_date("split_part(path, '/', 2)") }})
+                then 'its folder is no date (YYYY-MM-DD)'
+            when path like '%/' then 'a delivery is a file'
+            else 'its name does not end in .csv, .csv.gz or .parquet'
+        end,
+        false
     from listed
     where not {{ is_delivery('path') }} and not {{ matches('path', '(.*/)?([._][^/]*|[^/]*[.](tmp|part))/?') }}
 {% endmacro %}

@@ -1,8 +1,4 @@
-{{ config(
-    unique_key=['_batch_id', '_load_no'],
-    change_feed=['_batch_id'],
-    post_hook="{{ erase('customer_id', ['name', 'email'], ref('erased_customers')) }}"
-) }}
+{{ config(post_hook="{{ erase('customer_id', ['name', 'email'], ref('erased_customers')) }}") }}
 
 with landed as (
     {{ land('customers', ['customer_id', 'name', 'email', 'country_code', 'signed_up_at']) }}

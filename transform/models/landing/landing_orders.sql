@@ -1,5 +1,3 @@
-{{ config(unique_key=['_batch_id', '_load_no'], change_feed=['_batch_id']) }}
-
 {{ land('orders', [
     'op', 'order_id', 'customer_id', 'product_id', 'status', 'quantity',
     'unit_price', 'ordered_at', 'changed_at', 'change_no'
