@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTHONS ?= python3.13 python3.12 python3.11 python3.10 python3
+# One line for each table as it is built; what dbt says of failures at its end is kept for the end of ours.
+SHORT_OUTPUT := { gsub(/\033\[[0-9;]*m/, "") } / START | PASS | OK hook/ { next } /^Completed with/ { ended = hidden = 1 } \
+    /^Failure in/ { hidden = 0 } /^(Warning in|Done)/ { hidden = 1 } \
+    !ended { print; fflush() } ended && !hidden { print >".dagster/failures" }
 IS_SUPPORTED := import sys, venv, ensurepip; raise SystemExit(not (3, 10) <= sys.version_info < (3, 14))
 
 help:  ## List the targets
@@ -40,10 +44,15 @@ manifest: setup
 
 run: deliveries-landed manifest  ## Build everything that is new through Dagster, and say what came of it
 	@echo "Building from $${LANDING_DIR:-landing} into $${WAREHOUSE_PATH:-warehouse.duckdb} (Dagster's log: .dagster/run.log) ..."
+	@: >.dagster/failures
 	@{ dagster job execute -f orchestration/definitions.py -j refresh 2>.dagster/run.log; echo $$? >.dagster/status; } \
-	    | grep --line-buffered -vE ' START | PASS | OK hook' || true
+	    | awk '$(SHORT_OUTPUT)'
 	@dbt --quiet run-operation summary
-	@exit $$(cat .dagster/status)
+	@if [ "$$(cat .dagster/status)" = 0 ]; then \
+	    echo 'Next: `make dev` opens Dagster, `make docs` what each table means.'; \
+	else \
+	    cat .dagster/failures; echo "The run failed: what is named above, and what depends on it, is as its last good build left it."; exit 1; \
+	fi
 
 dev: deliveries-landed  ## Open Dagster's UI, with its daemon, on http://127.0.0.1:3000
 	dagster dev -h 127.0.0.1 -f orchestration/definitions.py

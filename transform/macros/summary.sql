@@ -44,7 +44,6 @@
         {% endfor %}
     {% endif %}
     {{ print('') }}
-    {{ print('Next: `make dev` opens Dagster, `make docs` what each table means.') }}
 {% endmacro %}
 
 {# One row: how many files a landing table knows, and how many of them its last build landed. #}
