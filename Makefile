@@ -49,7 +49,7 @@ run: deliveries-landed manifest  ## Build everything that is new through Dagster
 	    | awk '$(SHORT_OUTPUT)'
 	@dbt --quiet run-operation summary
 	@if [ "$$(cat .dagster/status)" = 0 ]; then \
-	    echo 'Next: `make dev` opens Dagster, `make docs` what each table means.'; \
+	    echo 'Next: `make query` asks the marts, `make dev` opens Dagster, `make docs` what each table means.'; \
 	else \
 	    cat .dagster/failures; echo "The run failed: what is named above, and what depends on it, is as its last good build left it."; exit 1; \
 	fi
@@ -59,6 +59,22 @@ dev: deliveries-landed  ## Open Dagster's UI, with its daemon, on http://127.0.0
 
 docs: deliveries-landed  ## Open the documentation of the tables on http://127.0.0.1:8080
 	dbt docs generate && dbt docs serve --host 127.0.0.1
+
+query: setup  ## Ask the marts of the last whole build, also during one: SQL="select * from marts.fct_orders"
+	@python -c "$$QUERY"
+
+define QUERY
+import os, sys, duckdb
+marts = os.environ.get("WAREHOUSE_PATH", "warehouse.duckdb").removesuffix(".duckdb") + "_marts.duckdb"
+if not os.path.isfile(marts):
+    sys.exit(f"{marts} is not there yet: `make run` makes it.")
+tables = "select schema_name || '.' || table_name as table, estimated_size as rows from duckdb_tables() order by 1"
+try:
+    print(duckdb.connect(marts, read_only=True).sql(os.environ.get("SQL") or tables))
+except duckdb.Error as error:
+    sys.exit(str(error))
+endef
+export QUERY
 
 test: setup  ## Run every test
 	pytest
@@ -76,7 +92,7 @@ lock:  ## Resolve requirements.lock anew (needs uv)
 	    --no-header --output-file requirements.lock
 
 clean:  ## Remove what builds made, except the environment and the landing folder
-	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal
+	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal warehouse_marts.duckdb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deliveries-landed manifest run dev docs test lint deliveries lock clean
+.PHONY: help setup deliveries-landed manifest run dev docs query test lint deliveries lock clean

@@ -51,7 +51,7 @@
     {{ return(model.is_out_of_date) }}
 {% endmacro %}
 
-{# A hook after every model, in its transaction: what it was built by, and how far it has read. #}
+{# A hook after every model and snapshot, in its transaction: what it was built by, and how far it has read. #}
 {% macro record_build() %}
     {% if execute %}
     {% set is_rebuild = load_cached_relation(this) is none or flags.FULL_REFRESH or is_out_of_date() %}
@@ -61,7 +61,7 @@
     {% endif %}
     insert into {{ change_feed_of('_builds') }}
     select '{{ this.identifier }}', {{ next_build_no() }}, '{{ logic_fingerprint() }}', {{ is_rebuild }};
-    {% for parent in model.depends_on.nodes if parent.startswith('model.') %}
+    {% for parent in model.depends_on.nodes if parent.startswith(('model.', 'snapshot.')) %}
     {% set parent = graph.nodes[parent].alias %}
     insert into {{ change_feed_of('_reads') }}
     select '{{ this.identifier }}', {{ next_build_no() }} - 1, '{{ parent }}', max(build_no)

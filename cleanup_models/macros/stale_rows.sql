@@ -30,4 +30,5 @@
     create table if not exists {{ change_feed_of('_reads') }} (
         model varchar, build_no bigint, upstream varchar, upstream_build_no bigint
     );
+    create table if not exists {{ change_feed_of('_published') }} (version varchar);
 {% endmacro %}

@@ -9,10 +9,13 @@ bad file stops its own feed and nothing else:
 - is_folder(path) -> whether it is one
 - inspect_file(path) -> {columns, fault}: names in the header, in order; `fault` says why the file cannot be read
 - read_file(path) -> the bytes of a CSV file, unzipped and without a byte order mark
+- is_file(path) -> whether it is one
+- remove_file(path), replace_file(path, other) -> true; `path` is gone, or stands in the place of `other` at once
 
 Opening the warehouse waits until another process lets go of it, and names that process.
 """
 
+import contextlib
 import csv
 import gzip
 import io
@@ -68,6 +71,17 @@ def inspect_file(path):
 def read_file(path):
     with _open(path) as file:
         return file.read().removeprefix(b"\xef\xbb\xbf")
+
+
+def remove_file(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+    return True
+
+
+def replace_file(path, other):
+    os.replace(path, other)
+    return True
 
 
 def _open(path):
@@ -137,5 +151,8 @@ class Plugin(BasePlugin):
         inspection = "struct(columns varchar[], fault varchar)"
         conn.create_function("list_files", list_files, ["varchar", "varchar"], listing, side_effects=True)
         conn.create_function("is_folder", os.path.isdir, ["varchar"], "boolean", side_effects=True)
+        conn.create_function("is_file", os.path.isfile, ["varchar"], "boolean", side_effects=True)
         conn.create_function("inspect_file", inspect_file, ["varchar"], inspection, side_effects=True)
         conn.create_function("read_file", read_file, ["varchar"], "blob", side_effects=True)
+        conn.create_function("remove_file", remove_file, ["varchar"], "boolean", side_effects=True)
+        conn.create_function("replace_file", replace_file, ["varchar", "varchar"], "boolean", side_effects=True)
