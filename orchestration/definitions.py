@@ -17,7 +17,12 @@ project.prepare_if_dev()
 @dbt_assets(manifest=project.manifest_path, pool="warehouse")
 def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource):
     # One folder for what dbt writes: by default each run leaves 12 MB in a new one.
-    yield from dbt.cli(["build"], context=context, target_path=project.target_path / "dagster").stream()
+    build = dbt.cli(["build"], context=context, target_path=project.target_path / "dagster")
+    try:
+        yield from build.stream()
+    finally:
+        # A dbt that hangs does not heed the interrupt of its run, and would keep the warehouse from the retry.
+        build.process.kill()
 
 
 refresh = dg.define_asset_job(
