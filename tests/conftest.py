@@ -129,13 +129,17 @@ def platform(tmp_path) -> Platform:
     return Platform(tmp_path / "platform")
 
 
-@pytest.fixture
-def copied_platform(tmp_path) -> Platform:
-    """A platform with a copy of the project, to be edited."""
-    project = tmp_path / "project"
-    for folder in ("transform", "cleanup_models", "seeds", "tests/data"):
+def copied(home: Path) -> Platform:
+    """A platform with the sample deliveries and a copy of the project, to be edited."""
+    project = home / "project"
+    for folder in ("transform", "cleanup_models", "seeds", "orchestration", "tests/data"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("dbt_project.yml", "profiles.yml", ".dbtignore"):
         shutil.copy(ROOT / file, project)
-    shutil.copytree(ROOT / "seeds" / "landing", tmp_path / "platform" / "landing")
-    return Platform(tmp_path / "platform", project)
+    shutil.copytree(ROOT / "seeds" / "landing", home / "platform" / "landing")
+    return Platform(home / "platform", project)
+
+
+@pytest.fixture
+def copied_platform(tmp_path) -> Platform:
+    return copied(tmp_path)
