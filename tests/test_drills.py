@@ -134,7 +134,7 @@ class Dagster:
                 found.append(Command(int(pid), int(parent), folder, indirect_selection, tuple(arguments)))
         return found
 
-    def wait(self, condition, seconds: float = 150):
+    def wait(self, condition, seconds: float = 300):
         """What the condition gives once it holds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
