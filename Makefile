@@ -79,6 +79,9 @@ export QUERY
 test: setup  ## Run every test
 	pytest
 
+soak: setup  ## Try to break it for as long as you like: MINUTES=60 SEED=number (a seed tells the same stories again)
+	pytest tests/test_paths.py tests/test_drills.py tests/test_readers.py --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
 lint: setup  ## Check the style of the Python code
 	ruff check . && ruff format --check .
 
@@ -95,4 +98,4 @@ clean:  ## Remove what builds made, except the environment and the landing folde
 	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal warehouse_marts.duckdb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deliveries-landed manifest run dev docs query test lint deliveries lock clean
+.PHONY: help setup deliveries-landed manifest run dev docs query test soak lint deliveries lock clean

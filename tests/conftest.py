@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import random
 import shutil
 import sys
+import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,22 +31,29 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["dbt.cli.main", "dbt.task.build", "dbt.adapters.duckdb"])
 
 
+Tables = dict[str, dict[tuple, dict]]
+
+
 class Run(NamedTuple):
     code: int
     output: str
 
 
-def dbt_process(arguments, folder, environment, log):
-    """Be the command `dbt` with these arguments."""
+def command_process(command, folder, environment, log):
+    """Be the command, as the leader of a process group: dbt as it is loaded, anything else as a new program."""
+    os.setsid()
     os.chdir(folder)
     os.environ.update(environment)
+    time.tzset()
     with open(log, "w") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    if command[0] != "dbt":
+        os.execvp(command[0], command)
     from dbt.cli.main import cli
 
-    sys.argv = ["dbt", *arguments]
-    cli(arguments)
+    sys.argv = command
+    cli(command[1:])
 
 
 @dataclass
@@ -68,17 +78,30 @@ class Platform:
             "DBT_USE_COLORS": "0",
         }
 
-    def start(self, *arguments: str) -> multiprocessing.Process:
+    def instance(self) -> dict[str, str]:
+        """The environment for a Dagster instance of its own, with the shipped dagster.yaml."""
+        home = self.home / "dagster"
+        if not home.exists():
+            home.mkdir()
+            (home / "dagster.yaml").symlink_to(self.project / "orchestration" / "dagster.yaml")
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {**self.environment, "DAGSTER_HOME": str(home), "PATH": path}
+
+    @property
+    def output(self) -> Path:
+        return self.home / "output.txt"
+
+    def start(self, *command: str, **environment: str) -> multiprocessing.Process:
         process = processes.Process(
-            target=dbt_process, args=(list(arguments), self.project, self.environment, self.home / "output.txt")
+            target=command_process, args=(list(command), self.project, {**self.instance(), **environment}, self.output)
         )
         process.start()
         return process
 
     def dbt(self, *arguments: str) -> Run:
-        process = self.start(*arguments)
+        process = self.start("dbt", *arguments)
         process.join(600)
-        return Run(process.exitcode, (self.home / "output.txt").read_text())
+        return Run(process.exitcode, self.output.read_text())
 
     def build(self) -> str:
         """The output of a build that has to work; without dbt's unit tests, which have no data to differ by."""
@@ -90,10 +113,15 @@ class Platform:
         with duckdb.connect(str(self.warehouse), read_only=True) as connection:
             return connection.execute(sql).fetchall()
 
-    def tables(self) -> dict[str, dict[tuple, dict]]:
-        """The marts: for each the rows by key, with the columns of the contract."""
+    @property
+    def published(self) -> Path:
+        """The file that people read."""
+        return self.home / "warehouse_marts.duckdb"
+
+    def tables(self, file: Path | None = None) -> Tables:
+        """The marts of the warehouse, or of the file: for each the rows by key, with the columns of the contract."""
         tables = {}
-        with duckdb.connect(str(self.warehouse), read_only=True) as connection:
+        with duckdb.connect(str(file or self.warehouse), read_only=True) as connection:
             for name in KEYS:
                 cursor = connection.execute(f"select * from marts.{name}")
                 columns = [column for column, *_ in cursor.description]
@@ -113,7 +141,7 @@ def by_key(name: str, rows: list[dict]) -> dict[tuple, dict]:
     return keyed
 
 
-def differences(tables: dict[str, dict[tuple, dict]], expected: dict[str, list[dict]]) -> list[tuple]:
+def differences(tables: Tables, expected: dict[str, list[dict]]) -> list[tuple]:
     """(table, key, got, expected) of each row that is not the same."""
     found = []
     for name in KEYS:
@@ -130,16 +158,54 @@ def platform(tmp_path) -> Platform:
 
 
 def copied(home: Path) -> Platform:
-    """A platform with the sample deliveries and a copy of the project, to be edited."""
+    """A platform with a copy of the project, to be edited."""
     project = home / "project"
     for folder in ("transform", "cleanup_models", "seeds", "orchestration", "tests/data"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("dbt_project.yml", "profiles.yml", ".dbtignore"):
         shutil.copy(ROOT / file, project)
-    shutil.copytree(ROOT / "seeds" / "landing", home / "platform" / "landing")
     return Platform(home / "platform", project)
 
 
 @pytest.fixture
 def copied_platform(tmp_path) -> Platform:
-    return copied(tmp_path)
+    """With the sample deliveries."""
+    platform = copied(tmp_path)
+    shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
+    return platform
+
+
+class Soak(NamedTuple):
+    """How long random tests go on at least (0: a few minutes at most), and what they start from."""
+
+    minutes: float
+    seed: int
+
+
+def pytest_addoption(parser):
+    parser.addoption("--minutes", type=float, default=0, help="how long the random tests go on at least")
+    parser.addoption("--seed", type=int, help="what the random tests start from (default: another one each time)")
+
+
+def pytest_configure(config):
+    if config.option.seed is None:
+        config.option.seed = random.randrange(10**6)
+
+
+@pytest.fixture
+def soak(pytestconfig) -> Soak:
+    return Soak(pytestconfig.option.minutes, pytestconfig.option.seed)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """What was covered: the counts that tests recorded, added up."""
+    covered = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, counts in getattr(report, "user_properties", ()):
+                if name == "covered" and report.when == "call":
+                    covered.update(counts)
+    if covered:
+        terminalreporter.section(f"random paths and drills, seed {config.option.seed}")
+        for name, count in covered.items():
+            terminalreporter.write_line(f"{name:32} {count:10d}")

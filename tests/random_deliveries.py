@@ -169,15 +169,16 @@ class Shop:
         self.there: set[str] = set()
         self.broken: set[str] = set()
         self.changes = 0
+        self.most_rows = 30
         self.as_of = datetime(2026, 1, 1)
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
-    def step(self, may_break: bool, repair_all: bool) -> Step:
+    def step(self, may_break: bool, repair_all: bool, most_files: int = 5) -> Step:
         changes = [self.deliver(path) for path in sorted(self.broken) if repair_all or self.maybe(0.4)]
-        actions = [self.deliver, self.empty, self.disappear, self.no_delivery, self.break_file]
-        weights = [10, 0.7, 0.7, 0.7, 0.5 * may_break]
-        count = self.chance.choice([1, 2, 3, 5])
+        actions = [self.deliver, self.empty, self.disappear, self.no_delivery, self.half_write, self.break_file]
+        weights = [10, 0.7, 0.7, 0.7, 0.7, 0.5 * may_break]
+        count = min(self.chance.choice([1, 2, 3, 5]), most_files)
         return Step(changes + [action() for action in self.chance.choices(actions, weights, k=count)])
 
     def change(self, note: str, path: str, content: bytes | Parquet | None) -> Change:
@@ -211,6 +212,12 @@ class Shop:
         _, rows = self.rows(feed)
         return self.change("write no delivery to", path, self.content(feed, path, rows))
 
+    def half_write(self) -> Change:
+        path = self.path()
+        content = self.content(path.split("/")[0], path, self.rows(path.split("/")[0])[1])
+        half = b"PAR1" if isinstance(content, Parquet) else content[: len(content) // 2]
+        return self.change("write half of a file to", path + self.chance.choice([".part", ".tmp"]), half)
+
     def break_file(self) -> Change:
         path = self.path()
         unreadable = {"parquet": UNREADABLE_PARQUET, "gz": UNREADABLE_GZ, "csv": UNREADABLE_CSV}
@@ -240,6 +247,7 @@ class Shop:
             return self.products()
         make = getattr(self, feed.removesuffix("s"))
         count = self.chance.choice([0, 1, 1, 2] if feed in ("erasures", "retractions") else [0, 1, 3, 8, 8, 30])
+        count = min(count, self.most_rows)
         rows = [self.again(feed, make()) if self.past[feed] and self.maybe(0.25) else make() for _ in range(count)]
         self.past[feed] += rows
         wrong = self.chance.choice([0, 0, 0.15, 0.3, 1])

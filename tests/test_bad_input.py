@@ -150,17 +150,16 @@ def hold(platform: Platform, seconds: int) -> subprocess.Popen:
 def test_a_build_waits_for_whoever_has_the_warehouse_open_and_names_him(platform):
     platform.build()
     holder = hold(platform, 600)
-    build = platform.start("build")
-    output = platform.home / "output.txt"
+    build = platform.start("dbt", "build")
     for _ in range(300):
-        if "Waiting for" in output.read_text():
+        if "Waiting for" in platform.output.read_text():
             break
         time.sleep(0.1)
-    assert f"(PID {holder.pid}), which has {platform.warehouse} open" in output.read_text()
+    assert f"(PID {holder.pid}), which has {platform.warehouse} open" in platform.output.read_text()
     holder.kill()
     holder.wait()
     build.join(120)
-    assert build.exitcode == 0, output.read_text()
+    assert build.exitcode == 0, platform.output.read_text()
 
 
 def test_a_build_that_waited_too_long_says_what_to_do(platform, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import Platform, copied
+from conftest import ROOT, Platform, copied
 from test_bad_input import MOMENT, ORDER, damaged_parquet
 
 JOB = {"repositoryLocationName": "definitions.py", "repositoryName": "__repository__", "jobName": "refresh"}
@@ -152,6 +153,7 @@ class Drill(Dagster):
 
     def __init__(self, home: Path, settings: dict[str, str] | None = None):
         platform = copied(home)
+        shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
         self.model_fails, self.test_fails = home / "model_fails", home / "test_fails"
         definitions = platform.project / "orchestration" / "definitions.py"
         assert '"0 3 * * *"' in definitions.read_text()

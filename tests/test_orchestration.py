@@ -1,6 +1,5 @@
 """Dagster says when and in what order, and nothing else."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -17,12 +16,8 @@ FILES = sorted((ROOT / "orchestration").glob("**/*.py"))
 
 @pytest.fixture
 def instance(platform, monkeypatch) -> dict[str, str]:
-    """An environment for Dagster: an instance of its own with the shipped dagster.yaml, and a prepared manifest."""
-    home = platform.home / "dagster"
-    home.mkdir()
-    (home / "dagster.yaml").symlink_to(ROOT / "orchestration" / "dagster.yaml")
-    bin_folder = str(Path(sys.executable).parent)
-    environment = {**platform.environment, "DAGSTER_HOME": str(home), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    """An environment for Dagster, with a prepared manifest."""
+    environment = platform.instance()
     assert platform.dbt("parse").code == 0
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

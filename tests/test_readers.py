@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -14,12 +13,8 @@ from conftest import ROOT, Platform
 SAMPLES = ROOT / "seeds" / "landing"
 
 
-def published(platform: Platform) -> Path:
-    return platform.home / "warehouse_marts.duckdb"
-
-
 def ask(platform: Platform, sql: str) -> list[tuple]:
-    with duckdb.connect(str(published(platform)), read_only=True) as connection:
+    with duckdb.connect(str(platform.published), read_only=True) as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -57,7 +52,7 @@ def test_a_reader_always_sees_one_whole_build(platform):
     try:
         for day, moment in zip(days[2:5], (2.5, 3.5, 4.5), strict=True):
             deliver_days(platform, [day])
-            build = platform.start("build", "--exclude-resource-type", "unit_test")
+            build = platform.start("dbt", "build", "--exclude-resource-type", "unit_test")
             time.sleep(moment)
             build.kill()
             build.join()
@@ -76,7 +71,7 @@ def test_a_build_with_a_failed_model_or_test_is_not_published(copied_platform, f
     deliveries = copied_platform.landing / "payments" / "2026-01-09"
     deliveries.rename(copied_platform.home / "later")
     copied_platform.build()
-    before = published(copied_platform).stat().st_mtime_ns
+    before = copied_platform.published.stat().st_mtime_ns
     (copied_platform.home / "later").rename(deliveries)
     model = copied_platform.project / "transform/models/marts/fct_daily_revenue.sql"
     code = model.read_text()
@@ -84,7 +79,7 @@ def test_a_build_with_a_failed_model_or_test_is_not_published(copied_platform, f
     run = copied_platform.dbt("build", "--exclude-resource-type", "unit_test")
     assert run.code != 0
     assert "Readers still see the last whole build: " in run.output
-    assert published(copied_platform).stat().st_mtime_ns == before
+    assert copied_platform.published.stat().st_mtime_ns == before
 
     model.write_text(code)
     copied_platform.build()
@@ -97,10 +92,10 @@ def test_a_build_with_a_failed_model_or_test_is_not_published(copied_platform, f
 def test_a_build_without_news_publishes_nothing_and_a_lost_copy_is_made_again(platform):
     deliver_days(platform, ["2026-01-01"])
     platform.build()
-    before = published(platform).stat().st_mtime_ns
+    before = platform.published.stat().st_mtime_ns
     platform.build()
-    assert published(platform).stat().st_mtime_ns == before
-    published(platform).unlink()
+    assert platform.published.stat().st_mtime_ns == before
+    platform.published.unlink()
     platform.deliver("orders/2026-01-02/broken.csv.gz", b"no gzip")
     assert platform.dbt("build", "--exclude-resource-type", "unit_test").code == 1
     assert len(ask(platform, "from marts.fct_orders")) == len(platform.query("from marts.fct_orders"))
@@ -115,7 +110,7 @@ def test_make_query_answers_while_the_warehouse_is_taken(platform):
 
     missing = query("select 1")
     assert missing.returncode != 0
-    assert f"{published(platform)} is not there yet" in missing.stderr
+    assert f"{platform.published} is not there yet" in missing.stderr
     deliver_days(platform, ["2026-01-01"])
     platform.build()
     with duckdb.connect(str(platform.warehouse)):
