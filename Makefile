@@ -80,7 +80,7 @@ test: setup  ## Run every test
 	pytest
 
 soak: setup  ## Try to break it for as long as you like: MINUTES=60 SEED=number (a seed tells the same stories again)
-	pytest tests/test_paths.py tests/test_drills.py tests/test_readers.py --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+	SOAK_MINUTES=$(or $(MINUTES),60) $(if $(SEED),SOAK_SEED=$(SEED)) pytest tests/test_paths.py tests/test_drills.py tests/test_readers.py
 
 lint: setup  ## Check the style of the Python code
 	ruff check . && ruff format --check .

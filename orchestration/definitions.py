@@ -1,6 +1,7 @@
 """When, and in what order: what tables mean, and how they correct themselves, is dbt's."""
 
 import hashlib
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -11,7 +12,9 @@ project = DbtProject(
     project_dir=Path(__file__).resolve().parents[1],
     target_path=os.environ.get("DBT_TARGET_PATH", "target"),
 )
-project.prepare_if_dev()
+# The process of a run is a child of the code server, which has prepared the manifest already.
+if multiprocessing.parent_process() is None:
+    project.prepare_if_dev()
 
 
 @dbt_assets(manifest=project.manifest_path, pool="warehouse")
@@ -29,6 +32,8 @@ refresh = dg.define_asset_job(
     "refresh",
     selection=[warehouse],
     description="Everything that is new, from the landing folder to the marts.",
+    # Nothing that whoever launches it could set.
+    config=dg.ConfigMapping(config_fn=lambda _: {}, config_schema={}),
     tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_ASSET_FAILURE"},
 )
 
@@ -67,6 +72,7 @@ defs = dg.Definitions(
     jobs=[refresh],
     schedules=[nightly],
     sensors=[deliveries],
-    resources={"dbt": DbtCliResource(project_dir=project)},
+    # By itself the resource lets a launch choose another target, profile or project.
+    resources={"dbt": dg.ResourceDefinition(lambda _: DbtCliResource(project_dir=project), config_schema={})},
     executor=dg.in_process_executor,
 )

@@ -25,6 +25,10 @@ KEYS = {
     "quarantine": ["feed", "batch_id", "row_no"],
     "landing_audit": ["batch_id"],
 }
+# How long the random tests go on at least, in minutes (0: a short while), and what they start from. `make soak` sets
+# both; the workers that tests run in inherit them.
+SOAK_MINUTES = float(os.environ.get("SOAK_MINUTES", 0))
+SEED = int(os.environ.setdefault("SOAK_SEED", str(random.randrange(10**6))))
 
 # Each dbt is a fresh process; the fork server has imported dbt once for all of them, which saves four seconds each.
 processes = multiprocessing.get_context("forkserver")
@@ -175,29 +179,7 @@ def copied_platform(tmp_path) -> Platform:
     return platform
 
 
-class Soak(NamedTuple):
-    """How long random tests go on at least (0: a few minutes at most), and what they start from."""
-
-    minutes: float
-    seed: int
-
-
-def pytest_addoption(parser):
-    parser.addoption("--minutes", type=float, default=0, help="how long the random tests go on at least")
-    parser.addoption("--seed", type=int, help="what the random tests start from (default: another one each time)")
-
-
-def pytest_configure(config):
-    if config.option.seed is None:
-        config.option.seed = random.randrange(10**6)
-
-
-@pytest.fixture
-def soak(pytestconfig) -> Soak:
-    return Soak(pytestconfig.option.minutes, pytestconfig.option.seed)
-
-
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter):
     """What was covered: the counts that tests recorded, added up."""
     covered = Counter()
     for reports in terminalreporter.stats.values():
@@ -206,6 +188,6 @@ def pytest_terminal_summary(terminalreporter, config):
                 if name == "covered" and report.when == "call":
                     covered.update(counts)
     if covered:
-        terminalreporter.section(f"random paths and drills, seed {config.option.seed}")
+        terminalreporter.section(f"random paths and drills, seed {SEED}")
         for name, count in covered.items():
             terminalreporter.write_line(f"{name:32} {count:10d}")

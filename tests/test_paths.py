@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from conftest import ROOT, Platform, Run, by_key, copied, differences
+from conftest import ROOT, SEED, SOAK_MINUTES, Platform, Run, by_key, copied, differences
 from hypothesis import HealthCheck, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.internal.conjecture import engine
@@ -342,22 +342,22 @@ class Story(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("worker", range(2))
-def test_a_random_story_ends_with_the_tables_of_a_fresh_warehouse(worker, soak, record_property):
+def test_a_random_story_ends_with_the_tables_of_a_fresh_warehouse(worker, record_property):
     # Hypothesis gives up shortening after five minutes, in which it could tell a story a few times only.
     engine.MAX_SHRINKING_SECONDS = 1800
     health_checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     profile = settings(
-        max_examples=5 if soak.minutes else 3,  # the first is the simplest one, in which little happens
-        stateful_step_count=40 if soak.minutes else 12,
+        max_examples=5 if SOAK_MINUTES else 3,  # the first is the simplest one, in which little happens
+        stateful_step_count=40 if SOAK_MINUTES else 12,
         deadline=None,
         suppress_health_check=health_checks,
         report_multiple_bugs=False,
         print_blob=True,
     )
-    end = time.monotonic() + 60 * soak.minutes
+    end = time.monotonic() + 60 * SOAK_MINUTES
     try:
         for chapter in itertools.count():
-            run_state_machine_as_test(seed(f"{soak.seed} {worker} {chapter}")(Story), settings=profile)
+            run_state_machine_as_test(seed(f"{SEED} {worker} {chapter}")(Story), settings=profile)
             if time.monotonic() >= end:
                 break
     finally:
