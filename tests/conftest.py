@@ -189,5 +189,5 @@ def pytest_terminal_summary(terminalreporter):
                     covered.update(counts)
     if covered:
         terminalreporter.section(f"random paths and drills, seed {SEED}")
-        for name, count in covered.items():
+        for name, count in sorted(covered.items()):
             terminalreporter.write_line(f"{name:32} {count:10d}")
