@@ -182,9 +182,8 @@ class Dagster:
         """
         events = self.ask(query, id=run)["runOrError"]["eventConnection"]["events"]
         key = [run, "compute_logs", next(event["fileKey"] for event in events if event)]
-        return self.ask("query($key: [String!]!) {capturedLogs(logKey: $key) {stdout}}", key=key)["capturedLogs"][
-            "stdout"
-        ]
+        logs = self.ask("query($key: [String!]!) {capturedLogs(logKey: $key) {stdout}}", key=key)["capturedLogs"]
+        return logs["stdout"] or ""  # None as long as nothing is written
 
     def settle(self) -> None:
         """Waits until no run is under way, and none is about to be tried again."""
@@ -224,7 +223,7 @@ class Dagster:
                 found.append(Command(int(pid), int(parent), folder, indirect_selection, tuple(arguments)))
         return found
 
-    def wait(self, condition, seconds: float = 300):
+    def wait(self, condition, seconds: float = 600):
         """What the condition gives once it holds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -66,15 +66,34 @@ def test_orchestration_is_small_and_names_nothing_of_the_models():
     assert not re.search(r"--(vars|full-refresh|select|exclude|target|event-time)", text)
 
 
-def test_every_entry_point_runs_the_one_job_and_nothing_takes_run_config(definitions):
+def test_every_entry_point_runs_the_one_job(definitions):
     repository = definitions.defs.get_repository_def()
     jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
     assert [job.name for job in jobs] == ["refresh"]
     assert [schedule.job_name for schedule in repository.schedule_defs] == ["refresh"]
     assert [sensor.job_name for sensor in repository.sensor_defs] == ["refresh"]
-    assert all(node.definition.config_field.config_type.fields == {} for node in jobs[0].nodes)
     assert jobs[0].partitions_def is None
     assert all(entry.description for entry in [*jobs, *repository.schedule_defs, *repository.sensor_defs])
+
+
+def settable(config_type, place: str = "") -> set[str]:
+    """The places in a run config where a launch can set something."""
+    fields = getattr(config_type, "fields", None)
+    if fields is None:
+        return {place}
+    return {found for name, field in fields.items() for found in settable(field.config_type, f"{place}/{name}")}
+
+
+def test_no_job_asset_or_resource_accepts_run_config(definitions):
+    """Of what Dagster launches for a selection in the graph, its own executor, log and storage of values are left;
+    the assets here hand on no values."""
+    jobs = {job.name: job for job in definitions.defs.get_repository_def().get_all_jobs()}
+    assert settable(jobs.pop("refresh").run_config_schema.config_type) == set()
+    assert jobs.keys() == {"__ASSET_JOB"}
+    own = ("/execution/", "/loggers/", "/resources/io_manager/")
+    assert not [
+        place for place in settable(jobs["__ASSET_JOB"].run_config_schema.config_type) if not place.startswith(own)
+    ]
 
 
 def test_a_retry_resumes_and_writers_queue_for_the_warehouse(definitions):
