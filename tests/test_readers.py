@@ -80,6 +80,8 @@ def test_a_build_with_a_failed_model_or_test_is_not_published(copied_platform, f
     assert run.code != 0
     assert "Readers still see the last whole build: " in run.output
     assert copied_platform.published.stat().st_mtime_ns == before
+    assert copied_platform.dbt("build", "--select", "quarantine", "--exclude-resource-type", "unit_test").code == 0
+    assert copied_platform.published.stat().st_mtime_ns == before
 
     model.write_text(code)
     copied_platform.build()

@@ -2,12 +2,12 @@
    the marts for them, which takes the place of the last one in one step. #}
 
 {# The hook at the end of each build. What it publishes is whole: no table is older than what it is computed from, and
-   no test has failed. A file that could not be read keeps nothing else from readers. #}
+   no test failed when it ran last. A file that could not be read keeps nothing else from readers. #}
 {% macro publish_marts(results) %}
     {% if execute %}
     {% set faults = [] %}
-    {% for result in results if result.node.resource_type in ('test', 'unit_test') and result.status in ('fail', 'error') %}
-        {% do faults.append('the test ' ~ result.node.name ~ ' failed') %}
+    {% for test in failed_tests(results) %}
+        {% do faults.append('the test ' ~ test ~ ' failed') %}
     {% endfor %}
     {% for table in tables_behind() %}
         {% do faults.append(table['name'] ~ ' is older than ' ~ table['upstream']) %}
@@ -26,6 +26,31 @@
 
 {# An engine that lets people read while it writes needs no copy. #}
 {% macro default__publish(relations, version) %}
+{% endmacro %}
+
+{# Names of the tests that failed when they ran last: now, or in a build before that this one did not repeat. #}
+{% macro failed_tests(results) %}
+    {% set memory = change_feed_of('_failed_tests') %}
+    {% set ran = [] %}
+    {% set failed = [] %}
+    {% for result in results if result.node.resource_type in ('test', 'unit_test') %}
+        {% do ran.append(result.node.name) %}
+        {% if result.status in ('fail', 'error') %}
+            {% do failed.append(result.node.name) %}
+        {% endif %}
+    {% endfor %}
+    {% if ran %}
+        {% do run_query('delete from ' ~ memory ~ " where test in ('" ~ ran | join("', '") ~ "')") %}
+    {% endif %}
+    {% if failed %}
+        {% do run_query('insert into ' ~ memory ~ " values ('" ~ failed | join("'), ('") ~ "')") %}
+    {% endif %}
+    {% set remembered = run_query('select test from ' ~ memory).columns['test'].values() %}
+    {# One that has been removed since holds nothing up. #}
+    {% for node in graph.nodes.values() if node.resource_type == 'test' and node.name in remembered and node.name not in failed %}
+        {% do failed.append(node.name) %}
+    {% endfor %}
+    {{ return(failed) }}
 {% endmacro %}
 
 {# Tables that have not been built since what they are computed from was, as rows of `name` and `upstream`. #}
