@@ -80,7 +80,7 @@ test: setup  ## Run every test
 	pytest
 
 soak: setup  ## Try to break it for as long as you like: MINUTES=60 SEED=number (a seed tells the same stories again)
-	SOAK_MINUTES=$(or $(MINUTES),60) $(if $(SEED),SOAK_SEED=$(SEED)) pytest tests/test_paths.py tests/test_drills.py tests/test_readers.py
+	SOAK_MINUTES=$(or $(MINUTES),60) $(if $(SEED),SOAK_SEED=$(SEED)) pytest --dist load tests/test_paths.py tests/test_drills.py tests/test_kills.py tests/test_readers.py
 
 lint: setup  ## Check the style of the Python code
 	ruff check . && ruff format --check .

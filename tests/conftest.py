@@ -179,6 +179,12 @@ def copied_platform(tmp_path) -> Platform:
     return platform
 
 
+@pytest.fixture(autouse=True)
+def counted(request, record_property):
+    if request.module.__name__ in ("test_drills", "test_kills"):
+        record_property("covered", {"drills": 1})
+
+
 def pytest_terminal_summary(terminalreporter):
     """What was covered: the counts that tests recorded, added up."""
     covered = Counter()
