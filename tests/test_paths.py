@@ -343,8 +343,9 @@ class Story(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("worker", range(2))
 def test_a_random_story_ends_with_the_tables_of_a_fresh_warehouse(worker, record_property):
-    # Hypothesis gives up shortening after five minutes, in which it could tell a story a few times only.
-    engine.MAX_SHRINKING_SECONDS = 1800
+    if SOAK_MINUTES:
+        # Hypothesis gives up shortening after five minutes, in which it can tell a story a few times only.
+        engine.MAX_SHRINKING_SECONDS = 1800
     health_checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     profile = settings(
         max_examples=10 if SOAK_MINUTES else 3,  # the first is the simplest one, in which little happens
