@@ -7,7 +7,7 @@ PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTHONS ?= python3.13 python3.12 python3.11 python3.10 python3
 # One line for each table as it is built; what dbt says of failures at its end is kept for the end of ours.
 SHORT_OUTPUT := { gsub(/\033\[[0-9;]*m/, "") } / START | PASS | OK hook/ { next } /^Completed with/ { ended = hidden = 1 } \
-    /^Failure in/ { hidden = 0 } /^(Warning in|Done)/ { hidden = 1 } \
+    /^Traceback/ { ended = hidden = 1 } /^Failure in/ { hidden = 0 } /^(Warning in|Done)/ { hidden = 1 } \
     !ended { print; fflush() } ended && !hidden { print >".dagster/failures" }
 IS_SUPPORTED := import sys, venv, ensurepip; raise SystemExit(not (3, 10) <= sys.version_info < (3, 14))
 
