@@ -80,6 +80,7 @@ class Platform:
             "DBT_TARGET_PATH": str(self.home / "target"),
             "DBT_LOG_PATH": str(self.home / "logs"),
             "DBT_USE_COLORS": "0",
+            "DBT_LOG_LEVEL_FILE": "none",
         }
 
     def instance(self) -> dict[str, str]:

@@ -182,15 +182,14 @@ class Dagster:
     def settle(self) -> None:
         """Waits until no run is under way, and none is about to be tried again."""
 
+        def has_ended(run: dict, tried_again: set[str]) -> bool:
+            is_given_up = run["runId"] in tried_again or run["tags"].get("dagster/retry_number") == "2"
+            return run["status"] in ("SUCCESS", "CANCELED") or (run["status"] == "FAILURE" and is_given_up)
+
         def is_quiet():
             runs = self.runs()
             tried_again = {run["parentRunId"] for run in runs}
-            return all(
-                run["status"] in ("SUCCESS", "CANCELED")
-                or run["runId"] in tried_again
-                or run["tags"].get("dagster/retry_number") == "2"
-                for run in runs
-            )
+            return all(has_ended(run, tried_again) for run in runs)
 
         self.wait(is_quiet)
 
