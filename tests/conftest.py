@@ -146,10 +146,14 @@ def by_key(name: str, rows: list[dict]) -> dict[tuple, dict]:
     return keyed
 
 
+def keyed(expected: dict[str, list[dict]]) -> Tables:
+    return {name: by_key(name, rows) for name, rows in expected.items()}
+
+
 def differences(tables: Tables, expected: dict[str, list[dict]]) -> list[tuple]:
     """(table, key, got, expected) of each row that is not the same."""
     found = []
-    for name in KEYS:
+    for name in KEYS:  # not those of `expected`: a table that it lacked would go unseen
         wanted = by_key(name, expected[name])
         for key in sorted(tables[name].keys() | wanted.keys(), key=str):
             if tables[name].get(key) != wanted.get(key):

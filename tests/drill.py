@@ -85,7 +85,7 @@ class Dagster:
     def command(self, *arguments: str) -> subprocess.Popen:
         """A command in the project's folder, in a group of its own: its children can be ended with it."""
         with open(self.platform.home / f"{arguments[0]}-{arguments[1]}.log", "a") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 arguments,
                 cwd=self.platform.project,
                 env=self.environment,
@@ -94,13 +94,14 @@ class Dagster:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        self.groups.append(process.pid)
+        return process
 
     def start(self) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.process = self.command("dagster", "dev", "-h", "127.0.0.1", "-p", str(self.port), *FILE)
-        self.groups.append(self.process.pid)
         self.wait(lambda: self.ask("{workspaceOrError {... on Workspace {locationEntries {loadStatus}}}}"), 120)
 
     def stop(self) -> None:
@@ -109,7 +110,7 @@ class Dagster:
         self.process.wait()
 
     def processes(self, pattern: str = "") -> list[int]:
-        """Ids of the processes started by `start`, or of those whose command line has the pattern."""
+        """Ids of the processes that were started, or of those whose command line has the pattern."""
         lines = subprocess.run(["ps", "-Ao", "pid=,pgid=,args="], capture_output=True, text=True).stdout.splitlines()
         rows = [line.split(None, 2) for line in lines]
         return [int(pid) for pid, group, line in rows if int(group) in self.groups and pattern in line]
@@ -133,7 +134,6 @@ class Dagster:
         """Launches by an entry point. The function that it gives says whether that ended well; None before the end."""
         if path in ("cli", "dbt"):
             process = self.command(*{"cli": ("dagster", "job", "execute", *FILE, "-j", "refresh"), "dbt": BUILD}[path])
-            self.launched.append(process)
             return lambda: None if process.poll() is None else process.returncode == 0
         known = {run["runId"] for run in self.runs()}
         if path == "ui":
@@ -183,8 +183,9 @@ class Dagster:
         """Waits until no run is under way, and none is about to be tried again."""
 
         def has_ended(run: dict, tried_again: set[str]) -> bool:
-            is_given_up = run["runId"] in tried_again or run["tags"].get("dagster/retry_number") == "2"
-            return run["status"] in ("SUCCESS", "CANCELED") or (run["status"] == "FAILURE" and is_given_up)
+            retries, most = (run["tags"].get(f"dagster/{tag}", "0") for tag in ("retry_number", "max_retries"))
+            is_left = run["runId"] in tried_again or retries == most
+            return run["status"] in ("SUCCESS", "CANCELED") or (run["status"] == "FAILURE" and is_left)
 
         def is_quiet():
             runs = self.runs()
@@ -236,7 +237,6 @@ class Drill(Dagster):
         platform = copied(home)
         shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
         self.model_fails, self.test_fails, self.model_hangs = (home / name for name in ("fails", "test", "hangs"))
-        self.launched: list[subprocess.Popen] = []
         definitions = platform.project / "orchestration" / "definitions.py"
         assert '"0 3 * * *"' in definitions.read_text()
         definitions.write_text(definitions.read_text().replace('"0 3 * * *"', '"* * * * *"'))

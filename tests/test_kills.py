@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SEED, SOAK_MINUTES, Tables, by_key
+from conftest import ROOT, SEED, SOAK_MINUTES, Tables, keyed
 from drill import Drill, running
 from random_deliveries import deliveries
 from reference import Reference
@@ -35,7 +35,7 @@ class Busy(Drill):
     def deliver(self) -> None:
         next(self.steps)(self.platform.landing)
         expected = self.reference.build(self.platform.landing)
-        self.states.append({name: by_key(name, rows) for name, rows in expected.items()})
+        self.states.append(keyed(expected))
 
     def make_up(self) -> None:
         """The next ordinary run; then the tables, and those that people read, are what they have to be."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from conftest import ROOT, SEED, SOAK_MINUTES, Platform, Run, by_key, copied, differences
+from conftest import ROOT, SEED, SOAK_MINUTES, Platform, Run, copied, differences, keyed
 from hypothesis import HealthCheck, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.internal.conjecture import engine
@@ -68,8 +68,8 @@ EDITS = {  # a change of logic: file, old, new
 KEPT = ("products", "erasures")
 BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test")  # they have no data to differ by
 JOB = ("dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh")
-FAULT = "create or replace temporary table drill as select error('a drill') from glob('{faults}/{when}.{name}')"
-
+FAULT = "create or replace temporary table drill as select error('a drill') from glob('%s/%s.{{ this.identifier }}')"
+RECORD = '"{{ record_build() }}"'  # the post-hook of models and snapshots
 
 zones = st.sampled_from(["UTC", "Asia/Kathmandu", "America/Los_Angeles", "Pacific/Kiritimati"])
 chances = st.integers(0, 2**16)
@@ -111,10 +111,10 @@ class Story(RuleBasedStateMachine):
         self.faults = self.home / "faults"
         self.faults.mkdir()
         project = self.platform.project / "dbt_project.yml"
-        hook = FAULT.format(faults=self.faults, when="{when}", name="{{{{ this.identifier }}}}")
-        before, after = (json.dumps(hook.format(when=when)) for when in ("before", "after"))
-        config = project.read_text().replace('+post-hook: "{{ record_build() }}"', f"+post-hook: [{after}]")
-        config = config.replace(f"[{after}]", f'["{{{{ record_build() }}}}", {after}]\n    +pre-hook: {before}')
+        before, after = (json.dumps(FAULT % (self.faults, when)) for when in ("before", "after"))
+        config = project.read_text()
+        assert config.count(f"+post-hook: {RECORD}") == 2
+        config = config.replace(f"+post-hook: {RECORD}", f"+pre-hook: {before}\n    +post-hook: [{RECORD}, {after}]")
         project.write_text(config)
 
         self.reference = Reference(ROOT / "seeds")
@@ -248,7 +248,7 @@ class Story(RuleBasedStateMachine):
             self.states = None
         else:
             self.compare(self.platform, expected)
-            self.states = [{name: by_key(name, rows) for name, rows in expected.items()}]
+            self.states = [keyed(expected)]
         self.look()
 
     def finish(self, *command: str, **environment: str) -> Run:
@@ -273,7 +273,7 @@ class Story(RuleBasedStateMachine):
         if not is_whole or self.edited or any(self.faults.iterdir()):
             self.states = None
         elif self.states is not None:
-            self.states.append({name: by_key(name, rows) for name, rows in expected.items()})
+            self.states.append(keyed(expected))
 
     def undone(self) -> list[str]:
         """How Dagster selects what failed or was skipped in the last build, and the tests of it."""
