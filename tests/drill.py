@@ -32,6 +32,16 @@ START = {
         " {started: startSensor(sensorSelector: $entry) {... on Sensor {sensorState {id}}}}"
     ),
 }
+STATE = {
+    "schedule": (
+        "query($entry: ScheduleSelector!)"
+        " {found: scheduleOrError(scheduleSelector: $entry) {... on Schedule {state: scheduleState {status}}}}"
+    ),
+    "sensor": (
+        "query($entry: SensorSelector!)"
+        " {found: sensorOrError(sensorSelector: $entry) {... on Sensor {state: sensorState {status}}}}"
+    ),
+}
 STOP = {
     "schedule": "mutation($id: String!) {stopRunningSchedule(id: $id) {__typename}}",
     "sensor": "mutation($id: String!) {stopSensor(id: $id) {__typename}}",
@@ -143,7 +153,8 @@ class Dagster:
             if path == "sensor":
                 (self.platform.landing / "orders/2026-01-20").mkdir(parents=True, exist_ok=True)
                 (self.platform.landing / f"orders/2026-01-20/{len(known)}.csv").touch()
-            switched = self.ask(START[path], entry={**REPOSITORY, f"{path}Name": name})["started"]
+            entry = {**REPOSITORY, f"{path}Name": name}
+            switched = self.ask(START[path], entry=entry)["started"]
             state = switched["scheduleState" if path == "schedule" else "sensorState"]
             run = self.wait(
                 lambda: next(
@@ -155,7 +166,14 @@ class Dagster:
                     None,
                 )
             )
-            self.ask(STOP[path], id=state["id"])
+
+            def stays_off():
+                # A tick that is under way when it is switched off writes back that it is on.
+                self.ask(STOP[path], id=state["id"])
+                time.sleep(5)
+                return self.ask(STATE[path], entry=entry)["found"]["state"]["status"] == "STOPPED"
+
+            self.wait(stays_off)
         return lambda: {"SUCCESS": True, "FAILURE": False, "CANCELED": False}.get(self.statuses(run)[0])
 
     def runs(self) -> list[dict]:

@@ -8,8 +8,6 @@ from drill import PATHS, Command, Drill, running
 from reference import Reference
 from test_bad_input import MOMENT, ORDER, damaged_parquet, hold
 
-pytestmark = pytest.mark.xdist_group("drills")  # one instance serves them all
-
 
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory):

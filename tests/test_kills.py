@@ -12,7 +12,6 @@ from drill import Drill, running
 from random_deliveries import deliveries
 from reference import Reference
 
-pytestmark = pytest.mark.xdist_group("kills")  # one instance serves them all
 CHANCE = random.Random(SEED)
 MOMENTS = [round(CHANCE.random(), 3) for _ in range(20 if SOAK_MINUTES else 1)]
 
