@@ -222,9 +222,7 @@ class Story(RuleBasedStateMachine):
             os.killpg(process.pid, signal.SIGKILL)
         process.join()
         crashed = process.exitcode == -signal.SIGKILL
-        note(
-            f"    killed at {moment} % of a usual build" if crashed else "    it had ended before it could be killed"
-        )
+        note(f"    killed at {moment} % of a usual build" if crashed else "    it had ended before it could be killed")
         self.covered.update({"kills": 1, "crashes survived": int(crashed)})
         self.look()
 
