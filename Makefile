@@ -68,7 +68,7 @@ import os, sys, duckdb
 marts = os.environ.get("WAREHOUSE_PATH", "warehouse.duckdb").removesuffix(".duckdb") + "_marts.duckdb"
 if not os.path.isfile(marts):
     sys.exit(f"{marts} is not there yet: `make run` makes it.")
-tables = "select schema_name || '.' || table_name as table, estimated_size as rows from duckdb_tables() order by 1"
+tables = "select schema_name || '.' || table_name as table, estimated_size as rows from duckdb_tables() where schema_name <> 'main' order by 1"
 try:
     print(duckdb.connect(marts, read_only=True).sql(os.environ.get("SQL") or tables))
 except duckdb.Error as error:

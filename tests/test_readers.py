@@ -103,6 +103,34 @@ def test_a_build_without_news_publishes_nothing_and_a_lost_copy_is_made_again(pl
     assert len(ask(platform, "from marts.fct_orders")) == len(platform.query("from marts.fct_orders"))
 
 
+def test_a_copy_is_brought_up_to_date_only_from_the_state_that_it_is_of(copied_platform):
+    """An older copy that somebody put back is made anew, and one of a mart that has been removed is dropped."""
+    later = copied_platform.home / "later"
+    later.mkdir()
+    for feed in ("orders", "payments"):
+        for folder in sorted((copied_platform.landing / feed).iterdir())[5:]:
+            folder.rename(later / f"{feed} {folder.name}")
+    copied_platform.build()
+    older = copied_platform.published.read_bytes()
+    for day in ("01-06", "01-08"):
+        for feed in ("orders", "payments"):
+            (later / f"{feed} 2026-{day}").rename(copied_platform.landing / feed / f"2026-{day}")
+        if day == "01-08":
+            copied_platform.published.write_bytes(older)
+            model = copied_platform.project / "cleanup_models/models/orphans/orphaned_payments.sql"
+            model.write_text(model.read_text().replace("materialized='view'", "materialized='table', schema='marts'"))
+        copied_platform.build()
+        assert copied_platform.tables(copied_platform.published) == copied_platform.tables()
+    assert ask(copied_platform, "from marts.orphaned_payments")
+    for file in ("orphaned_payments.sql", "orphaned_payments.yml"):
+        (copied_platform.project / "cleanup_models/models/orphans" / file).unlink()
+    (copied_platform.project / "tests/data/payments_without_an_order.sql").unlink()
+    (later / "orders 2026-01-09").rename(copied_platform.landing / "orders/2026-01-09")
+    copied_platform.build()
+    names = {name for name, *_ in ask(copied_platform, "select table_name from duckdb_tables()")}
+    assert names == {*copied_platform.tables(), "_version"}
+
+
 def test_make_query_answers_while_the_warehouse_is_taken(platform):
     def query(sql: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, **platform.environment}

@@ -30,6 +30,8 @@
     create table if not exists {{ change_feed_of('_reads') }} (
         model varchar, build_no bigint, upstream varchar, upstream_build_no bigint
     );
-    create table if not exists {{ change_feed_of('_published') }} (version varchar);
+    create table if not exists {{ change_feed_of('_published') }} (
+        version varchar, model varchar, build_no bigint
+    );
     create table if not exists {{ change_feed_of('_failed_tests') }} (test varchar);
 {% endmacro %}

@@ -15,17 +15,36 @@
     {% if faults %}
         {% do log('Readers still see the last whole build: ' ~ faults[0] ~ '.', info=true) %}
     {% else %}
-        {% set marts = [] %}
-        {% for node in graph.nodes.values() if node.resource_type == 'model' and node.schema == 'marts' %}
-            {% do marts.append(api.Relation.create(node.database, node.schema, node.alias)) %}
-        {% endfor %}
-        {% do adapter.dispatch('publish')(marts, version_of_tables()) %}
+        {% do adapter.dispatch('publish')(marts(), version_of_tables()) %}
     {% endif %}
     {% endif %}
 {% endmacro %}
 
 {# An engine that lets people read while it writes needs no copy. #}
-{% macro default__publish(relations, version) %}
+{% macro default__publish(marts, version) %}
+{% endmacro %}
+
+{# Each mart with the build that last made it anew, and the keys of its rows if its change feed tells which have changed. #}
+{% macro marts() %}
+    {% set query %}
+        select model, max(build_no) as build_no from {{ change_feed_of('_builds') }} where is_rebuild group by model
+    {% endset %}
+    {% set rebuilt_at = {} %}
+    {% for build in run_query(query) %}
+        {% do rebuilt_at.update({build['model']: build['build_no']}) %}
+    {% endfor %}
+    {% set marts = [] %}
+    {% for node in graph.nodes.values() if node.resource_type == 'model' and node.schema == 'marts' %}
+        {% set unique_key = node.config.get('unique_key') or [] %}
+        {% set keys = [unique_key] if unique_key is string else unique_key %}
+        {% set is_told = node.config.get('change_feed') and not keys | reject('in', node.config.get('change_feed')) | list %}
+        {% do marts.append({
+            'relation': api.Relation.create(node.database, node.schema, node.alias),
+            'unique_key': keys if is_told else [],
+            'rebuilt_at': rebuilt_at.get(node.alias, 0),
+        }) %}
+    {% endfor %}
+    {{ return(marts) }}
 {% endmacro %}
 
 {# Names of the tests that failed when they ran last: now, or in a build before that this one did not repeat. #}

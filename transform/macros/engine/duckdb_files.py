@@ -7,20 +7,24 @@ bad file stops its own feed and nothing else:
 - list_files(landing, feed) -> [{path, size, modified_ns}]: what lies in a feed's folder, or in all of them for
   feed ''; paths are relative to `landing`; a folder where a file could be ends in '/'; [] if there is no such folder
 - is_folder(path) -> whether it is one
-- inspect_file(path) -> {columns, fault}: names in the header, in order; `fault` says why the file cannot be read
+- inspect_file(path) -> {columns, is_plain, fault}: names in the header, in order; whether each of its lines is a record
+  that can be split at its commas; `fault` says why the file cannot be read
 - read_file(path) -> the bytes of a CSV file, unzipped and without a byte order mark
 - is_file(path) -> whether it is one
-- remove_file(path), replace_file(path, other) -> true; `path` is gone, or stands in the place of `other` at once
+- remove_file(path), copy_file(path, other), replace_file(path, other) -> true; `path` is gone, is there twice, or stands
+  in the place of `other` at once
 
 Opening the warehouse waits until another process lets go of it, and names that process.
 """
 
+import codecs
 import contextlib
 import csv
 import gzip
 import io
 import os
 import re
+import shutil
 import time
 import zlib
 
@@ -31,6 +35,8 @@ from dbt_common.exceptions import DbtRuntimeError
 
 LOCK_WAIT_SECONDS = 600
 DELIVERY_DEPTH = 3  # feed / delivery date / name
+NOT_PLAIN = bytes({*range(32), *b'"'} - {*b"\n"})
+CHUNK = 1 << 20  # bytes; DuckDB's reader takes lines of up to two of them
 
 
 def list_files(landing, feed):
@@ -59,13 +65,17 @@ def list_files(landing, feed):
 
 
 def inspect_file(path):
+    columns, is_plain, fault = [], False, None
     try:
-        if os.path.getsize(path) == 0:
-            return {"columns": [], "fault": None}
-        columns = _parquet_columns(path) if path.endswith(".parquet") else _csv_columns(path)
-        return {"columns": columns, "fault": None}
+        if path.endswith(".parquet"):
+            columns = _parquet_columns(path) if os.path.getsize(path) else []
+        else:
+            columns = _csv_columns(path)
+            # DuckDB would take a name with such characters for a pattern.
+            is_plain = not path.endswith(".gz") and not re.search(r"[*?\[]", path) and _is_plain(path)
     except (OSError, EOFError, zlib.error, ValueError, csv.Error, duckdb.Error) as error:
-        return {"columns": [], "fault": str(error).splitlines()[0][:300]}
+        fault = str(error).splitlines()[0][:300]
+    return {"columns": columns, "is_plain": is_plain, "fault": fault}
 
 
 def read_file(path):
@@ -76,6 +86,11 @@ def read_file(path):
 def remove_file(path):
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)
+    return True
+
+
+def copy_file(path, other):
+    shutil.copyfile(path, other)
     return True
 
 
@@ -91,11 +106,13 @@ def _open(path):
 def _csv_columns(path):
     with _open(path) as file:
         if path.endswith(".gz"):
-            while file.read(1 << 20):  # a truncated or corrupt archive raises here
+            while file.read(CHUNK):  # a truncated or corrupt archive raises here
                 pass
             if file.tell() == 0:
                 return []
             file.seek(0)
+        elif os.path.getsize(path) == 0:
+            return []
         lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
         columns = next((record for record in csv.reader(lines, strict=True) if record), None)
     if columns is None:
@@ -106,6 +123,21 @@ def _csv_columns(path):
     if repeated:
         raise ValueError(f"the header has the name '{repeated[0]}' more than once")
     return columns
+
+
+def _is_plain(path):
+    """Whether it is UTF-8 without quotes, without control characters but line feeds, and without endless lines."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                if len(chunk.translate(None, NOT_PLAIN)) < len(chunk) or (len(chunk) == CHUNK and b"\n" not in chunk):
+                    return False
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _parquet_columns(path):
@@ -148,11 +180,12 @@ class Plugin(BasePlugin):
 
     def configure_connection(self, conn):
         listing = "struct(path varchar, size bigint, modified_ns bigint)[]"
-        inspection = "struct(columns varchar[], fault varchar)"
+        inspection = "struct(columns varchar[], is_plain boolean, fault varchar)"
         conn.create_function("list_files", list_files, ["varchar", "varchar"], listing, side_effects=True)
         conn.create_function("is_folder", os.path.isdir, ["varchar"], "boolean", side_effects=True)
         conn.create_function("is_file", os.path.isfile, ["varchar"], "boolean", side_effects=True)
         conn.create_function("inspect_file", inspect_file, ["varchar"], inspection, side_effects=True)
         conn.create_function("read_file", read_file, ["varchar"], "blob", side_effects=True)
         conn.create_function("remove_file", remove_file, ["varchar"], "boolean", side_effects=True)
+        conn.create_function("copy_file", copy_file, ["varchar", "varchar"], "boolean", side_effects=True)
         conn.create_function("replace_file", replace_file, ["varchar", "varchar"], "boolean", side_effects=True)

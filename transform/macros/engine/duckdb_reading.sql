@@ -49,7 +49,8 @@
         inspection.columns as columns,
         to_json(inspection.columns) as header,
         path like '%.parquet' and _file_size > 0 as is_parquet,
-        -- Files are read in groups of about 64 MiB, so that memory does not grow with what arrived.
+        inspection.is_plain as is_plain,
+        -- Files that are not plain are read in groups of about 64 MiB, so that memory does not grow with what arrived.
         (sum(_file_size * if(path like '%.gz', 10, 1)) over (order by _batch_id) // 67108864)::bigint as read_group
     from new_files
     where not exists (select 1 from new_files where inspection.fault is not null)
@@ -119,13 +120,68 @@
         cast(null as varchar) as {{ column }}
         {%- endfor %}
     from {{ files }}
-    {% for group in run_query('select distinct read_group from ' ~ files ~ ' where not is_parquet order by 1') %}
+    {# What has no quotes and nothing odd is split by DuckDB on all cores, one header at a time. #}
+    {% for group in run_query(
+        'select header, to_json(list(path order by _load_no)) as paths from ' ~ files ~ ' where is_plain group by header order by 1'
+    ) %}
+    {% set header = fromjson(group['header']) %}
+    union all
+    (
+        with lines as materialized (
+            select
+                filename as path,
+                line,
+                row_number() over () as line_no
+            from read_csv(
+                [{% for path in fromjson(group['paths']) %}{{ quoted(path) }}{{ ', ' if not loop.last }}{% endfor %}],
+                columns = {'line': 'varchar'},
+                auto_detect = false,
+                header = false,
+                delim = '\x01',
+                quote = '',
+                escape = '',
+                filename = true
+            )
+            where line <> ''
+        ),
+
+        headers as (
+            select path, min(line_no) as line_no from lines group by path
+        ),
+
+        records as (
+            select
+                lines.path,
+                lines.line_no - headers.line_no as _row_no,
+                string_split(lines.line, ',') as fields
+            from lines
+            inner join headers on lines.path = headers.path
+            where lines.line_no > headers.line_no
+        )
+
+        select
+            files._batch_id,
+            files._load_no,
+            records._row_no,
+            len(records.fields) <> {{ header | length }},
+            null,
+            null
+            {%- for column in columns %},
+            {% if column in header -%}
+            case when len(records.fields) = {{ header | length }} then nullif(records.fields[{{ header.index(column) + 1 }}], '') end
+            {%- else -%} null {%- endif %}
+            {%- endfor %}
+        from records
+        inner join {{ files }} as files on records.path = files.path
+    )
+    {% endfor %}
+    {% for group in run_query('select distinct read_group from ' ~ files ~ ' where not is_plain and not is_parquet order by 1') %}
     union all
     (
         with contents as (
             select _batch_id, _load_no, columns, read_file(path) as bytes
             from {{ files }}
-            where not is_parquet and read_group = {{ group['read_group'] }}
+            where not is_plain and not is_parquet and read_group = {{ group['read_group'] }}
         ),
 
         -- Bytes that are not UTF-8 are judged record by record: until then all but ASCII stays escaped.

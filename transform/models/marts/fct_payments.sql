@@ -1,4 +1,4 @@
-{{ config(unique_key='payment_id') }}
+{{ config(unique_key='payment_id', change_feed=['payment_id']) }}
 
 {% call affected_keys() %}
     select payment_id from {{ changes(ref('unique_payments')) }}
