@@ -38,6 +38,10 @@ processes.set_forkserver_preload(["dbt.cli.main", "dbt.task.build", "dbt.adapter
 Tables = dict[str, dict[tuple, dict]]
 
 
+# What orchestration runs, without the selection: unit tests are for changes of code.
+BUILD = ("build", "--exclude-resource-type", "unit_test")
+
+
 class Run(NamedTuple):
     code: int
     output: str
@@ -109,8 +113,8 @@ class Platform:
         return Run(process.exitcode, self.output.read_text())
 
     def build(self) -> str:
-        """The output of a build that has to work; without dbt's unit tests, which have no data to differ by."""
-        run = self.dbt("build", "--exclude-resource-type", "unit_test")
+        """The output of a build that has to work."""
+        run = self.dbt(*BUILD)
         assert run.code == 0, run.output
         return run.output
 

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from conftest import ROOT, Platform, copied
+from conftest import BUILD, ROOT, Platform, copied
 
 REPOSITORY = {"repositoryLocationName": "definitions.py", "repositoryName": "__repository__"}
 JOB = {**REPOSITORY, "jobName": "refresh"}
-BUILD = ("dbt", "build")
 FILE = ["-f", "orchestration/definitions.py"]
 LAUNCH = "mutation($run: ExecutionParams!) {launchRun(executionParams: $run) {... on LaunchRunSuccess {run {runId}}}}"
 RUNS = "{runsOrError {... on Runs {results {runId status parentRunId startTime endTime tags {key value}}}}}"
@@ -90,7 +89,6 @@ class Dagster:
         shim.chmod(0o755)
         path = f"{platform.home / 'bin'}:{folder}:{os.environ['PATH']}"
         self.environment = {**os.environ, **platform.environment, "DAGSTER_HOME": str(self.home), "PATH": path}
-        self.environment["DBT_EXCLUDE_RESOURCE_TYPES"] = "unit_test"  # they have no data to differ by
 
     def command(self, *arguments: str) -> subprocess.Popen:
         """A command in the project's folder, in a group of its own: its children can be ended with it."""
@@ -143,7 +141,8 @@ class Dagster:
     def launch_by(self, path: str) -> Callable[[], bool | None]:
         """Launches by an entry point. The function that it gives says whether that ended well; None before the end."""
         if path in ("cli", "dbt"):
-            process = self.command(*{"cli": ("dagster", "job", "execute", *FILE, "-j", "refresh"), "dbt": BUILD}[path])
+            by_hand = {"cli": ("dagster", "job", "execute", *FILE, "-j", "refresh"), "dbt": ("dbt", *BUILD)}
+            process = self.command(*by_hand[path])
             return lambda: None if process.poll() is None else process.returncode == 0
         known = {run["runId"] for run in self.runs()}
         if path == "ui":

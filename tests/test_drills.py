@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from conftest import ROOT, SOAK_MINUTES, differences
+from conftest import BUILD, ROOT, SOAK_MINUTES, differences
 from drill import PATHS, Command, Drill, running
 from reference import Reference
 from test_bad_input import MOMENT, ORDER, damaged_parquet, hold
@@ -29,10 +29,10 @@ def test_a_model_that_fails_is_tried_twice_more_with_what_depends_on_it_and_noth
     drill.wait(lambda: drill.statuses(root) == ["FAILURE", "FAILURE", "SUCCESS"])
 
     whole, *retries = drill.commands()[started:]
-    assert whole.arguments == ("build", "--select", "fqn:*")
+    assert whole.arguments == (*BUILD, "--select", "fqn:*")
     assert len(retries) == 2
     for retry in retries:
-        assert retry.arguments[:2] == whole.arguments[:2] and retry.folder == whole.folder
+        assert retry.arguments[:-1] == whole.arguments[:-1] and retry.folder == whole.folder
         assert models_of(retry, drill) == drill.downstream("unique_payments")
     assert drill.builds() == {model: build_no + 1 for model, build_no in before.items()}
 
@@ -91,10 +91,10 @@ def test_launched_at_once_all_wait_and_do_the_same(drill, paths):
 
     commands = drill.commands()[started:]
     assert len(commands) == len(paths)
-    plain = [command for command in commands if command.arguments == ("build",)]
+    plain = [command for command in commands if command.arguments == BUILD]
     assert len(plain) == paths.count("dbt")
     by_dagster = [(c.folder, c.indirect_selection, c.arguments) for c in commands if c not in plain]
-    assert set(by_dagster) <= {(str(drill.platform.project), "", ("build", "--select", "fqn:*"))}
+    assert set(by_dagster) <= {(str(drill.platform.project), "", (*BUILD, "--select", "fqn:*"))}
     assert not differences(drill.platform.tables(), Reference(ROOT / "seeds").build(drill.platform.landing))
 
 

@@ -44,6 +44,15 @@ def test_every_model_and_column_is_described_and_every_mart_has_a_contract_and_u
             assert node["name"] in unit_tested, f"{node['name']} has no unit test"
 
 
+def test_every_unit_test_passes(platform, manifest):
+    """Plain `dbt build` runs them, and orchestration leaves them out."""
+    run = platform.dbt("build")
+    assert run.code == 0, run.output
+    results = json.loads((platform.home / "target" / "run_results.json").read_text())["results"]
+    passed = {result["unique_id"] for result in results if result["status"] == "pass"}
+    assert manifest["unit_tests"] and manifest["unit_tests"].keys() <= passed
+
+
 def test_marts_read_no_landing_table_and_staging_reads_nothing_else_that_holds_values(manifest):
     for node in manifest["nodes"].values():
         parents = {name.split(".")[-1] for name in node["depends_on"].get("nodes", [])}

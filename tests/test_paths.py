@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from conftest import ROOT, SEED, SOAK_MINUTES, Platform, Run, copied, differences, keyed
+from conftest import BUILD, ROOT, SEED, SOAK_MINUTES, Platform, Run, copied, differences, keyed
 from hypothesis import HealthCheck, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.internal.conjecture import engine
@@ -66,7 +66,7 @@ EDITS = {  # a change of logic: file, old, new
 }
 # Feeds of which a build keeps what it once saw: what a killed build may have seen is not rewritten before a whole one.
 KEPT = ("products", "erasures")
-BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test")  # they have no data to differ by
+DBT = ("dbt", *BUILD)
 JOB = ("dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh")
 FAULT = "create or replace temporary table drill as select error('a drill') from glob('%s/%s.{{ this.identifier }}')"
 RECORD = '"{{ record_build() }}"'  # the post-hook of models and snapshots
@@ -164,24 +164,24 @@ class Story(RuleBasedStateMachine):
 
     def wait_and_build(self, days):
         # Of time, only what the clock says is another: not when files were modified, nor how long things take.
-        other_clock = ("faketime", "-f", f"{days:+}d", *BUILD)
+        other_clock = ("faketime", "-f", f"{days:+}d", *DBT)
         self.whole_build(command=other_clock, NO_FAKE_STAT="1", DONT_FAKE_MONOTONIC="1")
 
     def kill_a_build(self, moment, threads):
-        self.kill(moment, *BUILD, "--threads", str(threads))
+        self.kill(moment, *DBT, "--threads", str(threads))
 
     def kill_a_job(self, moment):
         self.kill(moment, *JOB)
 
     def build_a_selection(self, models, form):
         self.attempt(is_whole=False)
-        self.finish(*BUILD, "--select", *map(form.format, models))
+        self.finish(*DBT, "--select", *map(form.format, models))
         self.look()
 
     def retry(self):
         """Builds what the last build left undone, as Dagster does it."""
         self.attempt(is_whole=False)
-        self.finish(*BUILD, "--indirect-selection", "empty", "--select", *self.undone())
+        self.finish(*DBT, "--indirect-selection", "empty", "--select", *self.undone())
         self.look()
 
     def let_a_model_fail(self, model, when):
@@ -226,7 +226,7 @@ class Story(RuleBasedStateMachine):
         self.covered.update({"kills": 1, "crashes survived": int(crashed)})
         self.look()
 
-    def whole_build(self, *options: str, command: Sequence[str] = BUILD, **environment: str) -> None:
+    def whole_build(self, *options: str, command: Sequence[str] = DBT, **environment: str) -> None:
         if any(self.faults.iterdir()):
             self.attempt(is_whole=False)
             run = self.finish(*command, *options, **environment)

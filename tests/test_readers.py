@@ -8,7 +8,7 @@ import time
 
 import duckdb
 import pytest
-from conftest import ROOT, Platform
+from conftest import BUILD, ROOT, Platform
 
 SAMPLES = ROOT / "seeds" / "landing"
 
@@ -52,7 +52,7 @@ def test_a_reader_always_sees_one_whole_build(platform):
     try:
         for day, moment in zip(days[2:5], (2.5, 3.5, 4.5), strict=True):
             deliver_days(platform, [day])
-            build = platform.start("dbt", "build", "--exclude-resource-type", "unit_test")
+            build = platform.start("dbt", *BUILD)
             time.sleep(moment)
             build.kill()
             build.join()
@@ -76,11 +76,11 @@ def test_a_build_with_a_failed_model_or_test_is_not_published(copied_platform, f
     model = copied_platform.project / "transform/models/marts/fct_daily_revenue.sql"
     code = model.read_text()
     model.write_text(f"{code}\n{fault}\n")
-    run = copied_platform.dbt("build", "--exclude-resource-type", "unit_test")
+    run = copied_platform.dbt(*BUILD)
     assert run.code != 0
     assert "Readers still see the last whole build: " in run.output
     assert copied_platform.published.stat().st_mtime_ns == before
-    assert copied_platform.dbt("build", "--select", "quarantine", "--exclude-resource-type", "unit_test").code == 0
+    assert copied_platform.dbt(*BUILD, "--select", "quarantine").code == 0
     assert copied_platform.published.stat().st_mtime_ns == before
 
     model.write_text(code)
@@ -99,7 +99,7 @@ def test_a_build_without_news_publishes_nothing_and_a_lost_copy_is_made_again(pl
     assert platform.published.stat().st_mtime_ns == before
     platform.published.unlink()
     platform.deliver("orders/2026-01-02/broken.csv.gz", b"no gzip")
-    assert platform.dbt("build", "--exclude-resource-type", "unit_test").code == 1
+    assert platform.dbt(*BUILD).code == 1
     assert len(ask(platform, "from marts.fct_orders")) == len(platform.query("from marts.fct_orders"))
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import duckdb
 import pytest
-from conftest import ROOT, Platform, differences
+from conftest import BUILD, ROOT, Platform, differences
 from random_deliveries import PERSONAL, STRANGER, deliveries
 from reference import Reference
 
@@ -30,7 +30,7 @@ def personal_values(platform: Platform, customers: set[str]) -> list[tuple]:
 
 def build_and_compare(platform: Platform, reference: Reference, story: list[str]) -> None:
     expected = reference.build(platform.landing)
-    run = platform.dbt("build", "--exclude-resource-type", "unit_test")
+    run = platform.dbt(*BUILD)
     assert (run.code == 0) == (not reference.unreadable), run.output
     assert all(f"{batch_id} cannot be read" in run.output for batch_id in reference.unreadable), run.output
     assert ("was not applied" in run.output) == bool(reference.products_not_applied), run.output

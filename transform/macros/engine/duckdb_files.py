@@ -11,8 +11,8 @@ bad file stops its own feed and nothing else:
   that can be split at its commas; `fault` says why the file cannot be read
 - read_file(path) -> the bytes of a CSV file, unzipped and without a byte order mark
 - is_file(path) -> whether it is one
-- remove_file(path), copy_file(path, other), replace_file(path, other) -> true; `path` is gone, is there twice, or stands
-  in the place of `other` at once
+- remove_file(path), copy_file(path, other), replace_file(path, other) -> true; `path` is gone, is there twice, or
+  stands in the place of `other` at once
 
 Opening the warehouse waits until another process lets go of it, and names that process.
 """
