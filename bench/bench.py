@@ -209,7 +209,7 @@ def from_a_trigger(home: Path, sizes: Sizes) -> list[Line]:
         times = {event["eventType"]: float(event["timestamp"]) / 1000 for event in found if event}
         if "RUN_SUCCESS" not in times:
             raise Failure("The run that was triggered failed.")
-        return Triggered(times["RUN_SUCCESS"] - clicked, times["RUN_DEQUEUED"] - times["RUN_ENQUEUED"])
+        return Triggered(times["RUN_SUCCESS"] - clicked, times["RUN_STARTING"] - times["RUN_ENQUEUED"])
 
     try:
         dagster.start()
@@ -240,7 +240,11 @@ def retry(home: Path, sizes: Sizes) -> list[Line]:
             dagster.wait(lambda: dagster.statuses(root)[0] == "FAILURE")
             guard.unlink()
         dagster.wait(lambda: dagster.statuses(root)[-1] == "SUCCESS")
-        last = next(run for run in dagster.runs()[::-1] if run["status"] == "SUCCESS")
+        if place:
+            tried = {name for name in dagster.commands()[-1].selected if name.startswith("model_")}
+            if tried != {f"model_{number}" for number in range(place, sizes.chain + 1)}:
+                raise Failure(f"The retry after model {place} of {sizes.chain} failed built {len(tried)} models.")
+        last = dagster.runs()[-1]
         return Finished(last["endTime"] - last["startTime"], 0)
 
     try:
