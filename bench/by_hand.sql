@@ -14,9 +14,13 @@ from read_csv(
     auto_detect = false, header = true, delim = '\x01', quote = '', escape = '', columns = {'line': 'varchar'}, filename = true
 );
 
--- A cast takes more than the contract does; a value that comes back as it went in is of the form. Cheaper than a pattern.
-create macro is_timestamp(text) as coalesce(strftime(try_cast(text as timestamp), '%Y-%m-%dT%H:%M:%SZ') = text, false);
-create macro is_money(text) as coalesce(try_cast(text as decimal(12, 2))::varchar = text, false);
+-- A cast takes more than the contract does. What comes back as it went in is of the form, and cheaper than a pattern.
+create macro is_timestamp(text) as coalesce(
+    text glob '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]Z'
+    and try_cast(text as timestamp) is not null,
+    false
+);
+create macro is_money(text) as coalesce(try_cast(text as decimal(18, 2))::varchar = text, false);
 create macro is_number(text) as coalesce(try_cast(text as bigint)::varchar = text, false);
 
 -- A batch id is two bytes this way.
@@ -32,13 +36,21 @@ create temp table orders as
 with judged as (
     select
         batch_id,
-        v,
+        v[2] as order_id,
+        v[3] as customer_id,
+        v[4] as product_id,
+        v[5] as status,
+        try_cast(v[6] as bigint) as quantity,
+        try_cast(v[7] as decimal(18, 2)) as unit_price,
+        try_cast(v[8] as timestamp) as ordered_at,
+        try_cast(v[9] as timestamp) as changed_at,
+        try_cast(v[10] as bigint) as change_no,
         len(v) <> 10 as is_malformed,
         v[1] = 'D' as is_delete,
         v[1] in ('I', 'U', 'D') as is_op,
         v[5] in (select status from statuses) as is_status,
         is_number(v[6]) and try_cast(v[6] as bigint) between 1 and 999999 as is_quantity,
-        is_money(v[7]) and try_cast(v[7] as decimal(12, 2)) >= 0 as is_amount,
+        is_money(v[7]) and try_cast(v[7] as decimal(18, 2)) >= 0 as is_amount,
         is_timestamp(v[8]) as is_ordered_at,
         is_timestamp(v[9]) as is_changed_at,
         is_number(v[10]) as is_change_no
@@ -47,23 +59,23 @@ with judged as (
 
 select
     batch_id,
-    v[1] = 'D' as is_delete,
-    v[2] as order_id,
-    v[3] as customer_id,
-    v[4] as product_id,
-    v[5] as status,
-    try_cast(v[6] as integer) as quantity,
-    try_cast(v[7] as decimal(18, 2)) as unit_price,
-    try_cast(v[8] as timestamp) as ordered_at,
-    try_cast(v[9] as timestamp) as changed_at,
-    try_cast(v[10] as bigint) as change_no,
+    is_delete,
+    order_id,
+    customer_id,
+    product_id,
+    status,
+    try_cast(quantity as integer) as quantity,
+    unit_price,
+    ordered_at,
+    changed_at,
+    change_no,
     case
         when is_malformed then 'malformed_line'
         when
-            is_op and v[2] <> '' and is_changed_at and is_change_no
+            is_op and order_id <> '' and is_changed_at and is_change_no
             and (
                 is_delete
-                or (is_status and is_quantity and is_amount and is_ordered_at and v[3] <> '' and v[4] <> '')
+                or (is_status and is_quantity and is_amount and is_ordered_at and customer_id <> '' and product_id <> '')
             )
             then null
         else concat_ws(
@@ -73,8 +85,8 @@ select
             if(not is_op, 'bad_op', null),
             if(not is_delete and not is_quantity, 'bad_quantity', null),
             if(not is_changed_at or (not is_delete and not is_ordered_at), 'bad_timestamp', null),
-            if(v[2] = '', 'missing_key', null),
-            if(not is_delete and (v[3] = '' or v[4] = ''), 'missing_reference', null),
+            if(order_id = '', 'missing_key', null),
+            if(not is_delete and (customer_id = '' or product_id = ''), 'missing_reference', null),
             if(not is_delete and not is_status, 'unknown_status', null)
         )
     end as reasons
@@ -84,31 +96,35 @@ create temp table payments as
 with judged as (
     select
         batch_id,
-        v,
+        v[1] as payment_id,
+        v[2] as order_id,
+        v[3] as kind,
+        try_cast(v[4] as decimal(18, 2)) as amount,
+        try_cast(v[5] as timestamp) as paid_at,
         len(v) <> 5 as is_malformed,
         v[3] in ('charge', 'refund') as is_kind,
-        is_money(v[4]) and try_cast(v[4] as decimal(12, 2)) > 0 as is_amount,
+        is_money(v[4]) and try_cast(v[4] as decimal(18, 2)) > 0 as is_amount,
         is_timestamp(v[5]) as is_paid_at
     from lines('payments')
 )
 
 select
     batch_id,
-    v[1] as payment_id,
-    v[2] as order_id,
-    v[3] as kind,
-    try_cast(v[4] as decimal(18, 2)) as amount,
-    try_cast(v[5] as timestamp) as paid_at,
+    payment_id,
+    order_id,
+    kind,
+    amount,
+    paid_at,
     case
         when is_malformed then 'malformed_line'
-        when is_kind and is_amount and is_paid_at and v[1] <> '' and v[2] <> '' then null
+        when is_kind and is_amount and is_paid_at and payment_id <> '' and order_id <> '' then null
         else concat_ws(
             ',',
             if(not is_amount, 'bad_amount', null),
             if(not is_kind, 'bad_kind', null),
             if(not is_paid_at, 'bad_timestamp', null),
-            if(v[1] = '', 'missing_key', null),
-            if(v[2] = '', 'missing_reference', null)
+            if(payment_id = '', 'missing_key', null),
+            if(order_id = '', 'missing_reference', null)
         )
     end as reasons
 from judged;
@@ -143,20 +159,6 @@ select
         )
     end as reasons
 from judged;
-
--- Which row is the latest: the id of one is all that a group has to hold. Where two have the same position, both are
--- the same row again or both delete.
-create temp table existing_orders as
-select order_id, customer_id, product_id, status, quantity, unit_price, ordered_at
-from orders
-where
-    not is_delete
-    and rowid in (
-        select arg_max(rowid, epoch_us(changed_at)::hugeint * 1_000_000_000_000_000_000 + change_no)
-        from orders
-        where reasons is null
-        group by order_id
-    );
 
 create temp table unique_payments as
 select payment_id, latest.order_id, latest.kind, latest.amount, latest.paid_at
@@ -195,6 +197,9 @@ select
     extract_no - row_number() over (partition by customer_id order by extract_no) as stay
 from shown
 inner join extracts using (extracted_on);
+
+-- Only the lines above have to keep their order.
+set preserve_insertion_order = false;
 
 create schema made.marts;
 
@@ -271,9 +276,23 @@ select
     null::timestamp as valid_to
 from read_csv(getvariable('landing') || '/products/current.csv', all_varchar = true);
 
--- `_country_code` is what the daily revenue is by.
+-- Which change is the latest: the id of its row is all that a group has to hold. Where two have the same position, both
+-- are the same row again or both delete. `_country_code` is what the daily revenue is by.
 create table made.marts.fct_orders as
-with paid as (
+with existing_orders as (
+    select *
+    from orders
+    where
+        not is_delete
+        and rowid in (
+            select arg_max(rowid, epoch_us(changed_at)::hugeint * 1_000_000_000_000_000_000 + change_no)
+            from orders
+            where reasons is null
+            group by order_id
+        )
+),
+
+paid as (
     select order_id, sum(if(kind = 'refund', -amount, amount)) as paid_amount
     from unique_payments
     group by order_id
@@ -309,7 +328,7 @@ select
     paid_at,
     orders.order_id is not null as is_order_known
 from unique_payments as payments
-left join existing_orders as orders on payments.order_id = orders.order_id;
+left join made.marts.fct_orders as orders on payments.order_id = orders.order_id;
 
 create table made.marts.fct_daily_revenue as
 select
