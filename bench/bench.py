@@ -106,7 +106,7 @@ def cost_of_a_day(home: Path, sizes: Sizes) -> list[Line]:
     for field, what, most in (("seconds", "wall time", 1.3), ("model_seconds", "sum of model times", 3)):
         smallest, *others = zip(results, medians(results, field), strict=True)
         for name, seconds in others:
-            label = f"a day of {sizes.day:,} changes on {name}, {what}"
+            label = f"a day of {sizes.day:,} changes on a history of {name}, {what}"
             is_largest = name == others[-1][0]
             lines.append(compared(label, seconds, f"on {smallest[0]}", smallest[1], most if is_largest else None))
     return lines
@@ -326,7 +326,7 @@ def header(sizes: Sizes) -> list[str]:
         f"- {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, by `{os.environ.get('BENCH_COMMAND', sys.argv[0])}`",
         f"- {os.cpu_count()} cores ({cpu}), {memory:.0f} GiB of memory, {machine.system()}",
         f"- Python {machine.python_version()}, {', '.join(f'{name} {version(name)}' for name in packages)}",
-        f"- each number is the median of {sizes.runs} runs, taken in turn with those of what it is measured against",
+        f"- each time is the median of {sizes.runs} runs, taken in turn with those of what it is measured against",
     ]
 
 
