@@ -20,8 +20,8 @@ from read_csv(
     filename = true
 );
 
--- A cast takes more than the contract does. A number that comes back as it went in is of the form; for a time a glob costs
--- less than that, and both cost less than a regular expression.
+-- A cast takes more than the contract does. A number that comes back as it went in is of the form; for a time a glob is
+-- cheaper than that, and both are cheaper than a regular expression.
 create macro is_timestamp(text) as coalesce(
     text glob '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]Z'
     and try_cast(text as timestamp) is not null,
