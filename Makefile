@@ -82,6 +82,15 @@ test: setup  ## Run every test
 soak: setup  ## Try to break it for as long as you like: MINUTES=60 SEED=number (a seed tells the same stories again)
 	SOAK_MINUTES=$(or $(MINUTES),60) $(if $(SEED),SOAK_SEED=$(SEED)) pytest --dist load tests/test_paths.py tests/test_drills.py tests/test_kills.py tests/test_readers.py
 
+BENCH = BENCH_COMMAND="make $@$(if $(ROWS), ROWS='$(ROWS)')" python bench/bench.py
+BENCH_OPTIONS = $(if $(ROWS),--rows $(ROWS)) $(if $(OUT),--out $(OUT))
+
+bench: setup  ## Measure how fast it is, in hours, into bench/RESULTS.md; ROWS="first_build retry" measures only these
+	@$(BENCH) full $(BENCH_OPTIONS) $(if $(OUT)$(ROWS),,--out bench/RESULTS.md)
+
+bench-quick: setup  ## The same with small sizes, in minutes; OUT=file keeps the table
+	@$(BENCH) quick $(BENCH_OPTIONS)
+
 lint: setup  ## Check the style of the Python code
 	ruff check . && ruff format --check .
 
@@ -98,4 +107,4 @@ clean:  ## Remove what builds made, except the environment and the landing folde
 	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal warehouse_marts.duckdb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deliveries-landed manifest run dev docs query test soak lint deliveries lock clean
+.PHONY: help setup deliveries-landed manifest run dev docs query test soak bench bench-quick lint deliveries lock clean
