@@ -199,7 +199,6 @@ def from_a_trigger(home: Path, sizes: Sizes) -> list[Line]:
 
     platform = with_sample(home)
     dagster = Dagster(platform)
-    del dagster.environment["DBT_EXCLUDE_RESOURCE_TYPES"]  # the tests leave unit tests out; a user does not
 
     def measure() -> Triggered:
         clicked = time.time()

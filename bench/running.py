@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from conftest import ROOT, Platform
+from conftest import BUILD, ROOT, Platform
 
 GIB = 1 << 30
 JOB = ("dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh")
@@ -106,7 +106,7 @@ def medians(results: dict[str, list], field: str = "seconds") -> list[float]:
 
 
 def build(platform: Platform) -> Finished:
-    return run(platform, "dbt", "build")
+    return run(platform, "dbt", *BUILD)
 
 
 def seconds_by_kind(platform: Platform) -> Counter:
