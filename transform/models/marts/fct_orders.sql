@@ -5,9 +5,12 @@
     union
     select order_id from {{ changes(ref('unique_payments')) }}
     union
-    select orders.order_id
-    from {{ ref('existing_orders') }} as orders
-    inner join {{ changes(ref('current_customers')) }} as customers on orders.customer_id = customers.customer_id
+    -- Of a customer only the country is here, and whether he is known; most changes are of something else.
+    select stored.order_id
+    from {{ this }} as stored
+    inner join {{ changes(ref('current_customers')) }} as changed on stored.customer_id = changed.customer_id
+    left join {{ ref('current_customers') }} as customers on stored.customer_id = customers.customer_id
+    where stored._customer_country <> coalesce(customers.country_code, 'unknown')
 {% endcall %}
 
 with paid as (
