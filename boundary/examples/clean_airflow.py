@@ -38,13 +38,19 @@ with DAG(
     start = EmptyOperator(task_id="start")
     land = PythonOperator(task_id="land_orders", python_callable=land_orders)
     arrived = S3KeySensor(task_id="arrived", bucket_name=BUCKET, bucket_key="orders/{{ ds }}/orders.json")
-    freshness = BashOperator(task_id="freshness", bash_command=f"cd {PROJECT} && dbt source freshness --target {TARGET}")
-    build = BashOperator(task_id="build", bash_command=f"dbt build --project-dir {PROJECT} --target {TARGET}", pool="dbt")
+    freshness = BashOperator(
+        task_id="freshness", bash_command=f"cd {PROJECT} && dbt source freshness --target {TARGET}"
+    )
+    build = BashOperator(
+        task_id="build", bash_command=f"dbt build --project-dir {PROJECT} --target {TARGET}", pool="dbt"
+    )
     test = BashOperator(task_id="test", bash_command="cd /opt/dbt/shop && dbt deps && dbt test --select tag:nightly")
     marts = DbtTaskGroup(
         group_id="marts",
         project_config=ProjectConfig(PROJECT),
-        profile_config=ProfileConfig(profile_name="shop", target_name=TARGET, profiles_yml_filepath=f"{PROJECT}/profiles.yml"),
+        profile_config=ProfileConfig(
+            profile_name="shop", target_name=TARGET, profiles_yml_filepath=f"{PROJECT}/profiles.yml"
+        ),
         execution_config=ExecutionConfig(dbt_executable_path="/opt/venv/bin/dbt"),
         render_config=RenderConfig(select=["tag:marts", "path:models/finance"], exclude=["tag:manual"]),
         operator_args={"install_deps": True},

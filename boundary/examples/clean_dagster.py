@@ -94,10 +94,7 @@ def working_hours(context: dg.ScheduleEvaluationContext):
     return dg.RunRequest()
 
 
-if os.getenv("DEPLOYMENT") == "production":
-    schedules = [working_hours]
-else:
-    schedules = []
+schedules = [working_hours] if os.getenv("DEPLOYMENT") == "production" else []
 
 defs = dg.Definitions(
     assets=[*asset_sets, exchange_rates, published],

@@ -6,6 +6,7 @@ It is read by the linter and never run.
 import json
 import subprocess
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -46,7 +47,7 @@ def orders(context: dg.AssetExecutionContext, dbt: DbtCliResource, config: Build
 def revenue(context: dg.AssetExecutionContext, config: BuildConfig):
     warehouse = duckdb.connect("warehouse.duckdb")
     warehouse.execute("delete from revenue where day >= current_date - 3")
-    frame = warehouse.execute(open("sql/revenue.sql").read()).df()
+    frame = warehouse.execute(Path("sql/revenue.sql").read_text()).df()
     paid = frame.merge(warehouse.sql("select id, region from customers").df(), on="id").groupby("region").sum()
     paid["net"] = paid["gross"] / 1.19
     if config.region == "eu":
