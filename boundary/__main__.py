@@ -128,7 +128,7 @@ def main() -> None:
     findings = [json.loads(line) for line in scan(options.paths, "--json=stream")]
     findings = [found for found in findings if found["ruleId"] != "suppression-without-reason"]
     findings += without_reason(suppressed)
-    findings.sort(key=lambda found: (found["file"], found["range"]["byteOffset"]["start"]))
+    findings.sort(key=lambda found: (found["file"], found["range"]["byteOffset"]["start"], found["ruleId"]))
     if options.write_baseline:
         return write_baseline(options.write_baseline, findings)
     baseline = Baseline(options.baseline)
