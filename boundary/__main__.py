@@ -143,8 +143,8 @@ def main() -> None:
             print(as_text(found) if options.format == "text" else as_github(found))
     severities = collections.Counter(found["severity"] for found in new)
     print(
-        f"boundary: {severities['error']} errors, {severities['warning']} warnings; "
-        f"{len(findings) - len(new)} in the baseline, {len(suppressed)} suppressed.",
+        f"boundary: errors {severities['error']}, warnings {severities['warning']}, "
+        f"in the baseline {len(findings) - len(new)}, suppressed {len(suppressed)}",
         file=sys.stdout if options.format == "text" else sys.stderr,
     )
     sys.exit(1 if severities["error"] else 0)

@@ -38,7 +38,7 @@ def module(tmp_path):
 
 
 def test_this_platforms_orchestration_keeps_the_boundary():
-    assert "0 errors, 0 warnings; 0 in the baseline, 0 suppressed" in run("orchestration").stdout
+    assert "errors 0, warnings 0, in the baseline 0, suppressed 0" in run("orchestration").stdout
 
 
 def test_every_rule_is_right_about_its_red_and_green_cases():
@@ -99,7 +99,7 @@ def test_a_finding_has_a_place_a_rule_a_sentence_and_where_it_belongs(module):
     first, second, summary = run(file, code=1).stdout.splitlines()
     assert first.startswith(f"{file}:2:9: error[sql-text]: SQL is written in orchestration")
     assert second.strip().startswith("belongs in: a model of the dbt project")
-    assert summary.startswith("boundary: 1 errors, 0 warnings")
+    assert summary.startswith("boundary: errors 1, warnings 0")
 
 
 def test_a_warning_does_not_fail(module):
@@ -110,7 +110,7 @@ def test_a_warning_does_not_fail(module):
 
 def test_a_suppression_with_a_reason_is_heeded_and_counted(module):
     file = module(SQL + "  # ast-grep-ignore: sql-text -- the vendor reads this view")
-    assert "0 errors, 0 warnings; 0 in the baseline, 1 suppressed" in run(file).stdout
+    assert "errors 0, warnings 0, in the baseline 0, suppressed 1" in run(file).stdout
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_suppression_without_a_reason_is_a_finding(module, text, style):
 def test_a_baseline_lets_what_was_there_pass_and_nothing_new(module, tmp_path):
     file, baseline = module(SQL), tmp_path / "boundary.json"
     run("--write-baseline", baseline, tmp_path)
-    assert "0 errors, 0 warnings; 1 in the baseline" in run("--baseline", baseline, tmp_path).stdout
+    assert "errors 0, warnings 0, in the baseline 1" in run("--baseline", baseline, tmp_path).stdout
     file.write_text("# a line above\n" + file.read_text())
     assert found("--baseline", baseline, tmp_path) == []
     file.write_text(file.read_text() * 2)
