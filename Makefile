@@ -91,6 +91,9 @@ bench: setup  ## Measure how fast it is, in hours, into bench/RESULTS.md; ROWS="
 bench-quick: setup  ## The same with small sizes, in minutes; OUT=file keeps the table
 	@$(BENCH) quick $(BENCH_OPTIONS)
 
+boundary: setup  ## Check that orchestration sequences work and means nothing
+	@python -m boundary orchestration
+
 lint: setup  ## Check the style of the Python code
 	ruff check . && ruff format --check .
 
@@ -107,4 +110,4 @@ clean:  ## Remove what builds made, except the environment and the landing folde
 	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal warehouse_marts.duckdb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deliveries-landed manifest run dev docs query test soak bench bench-quick lint deliveries lock clean
+.PHONY: help setup deliveries-landed manifest run dev docs query test soak bench bench-quick boundary lint deliveries lock clean
