@@ -29,7 +29,7 @@
             {% if mart.unique_key and build_no >= mart.rebuilt_at %}
                 {% set is_changed %}
                     where ({{ mart.unique_key | join(', ') }}) in (
-                        select ({{ mart.unique_key | join(', ') }})
+                        select {{ mart.unique_key | join(', ') }}
                         from {{ change_feed_of(mart.relation.identifier) }}
                         where build_no > {{ build_no }}
                     )

@@ -14,14 +14,10 @@
 
 {# Rows of affected keys go, the model's come; the change feed gets what is in one of the two and not in the other. #}
 {% macro duckdb__recompute_sql(target, source, keys, columns, feed_columns) %}
-    {%- set is_same_key -%}
-        {%- for key in keys %}stored.{{ key }} = affected.{{ key }}{{ ' and ' if not loop.last }}{% endfor -%}
-    {%- endset -%}
     {%- if feed_columns %}
     insert into {{ change_feed_of(target.identifier) }}
     with before as (
-        select {{ columns }} from {{ target }} as stored
-        where exists (select 1 from {{ affected_relation() }} as affected where {{ is_same_key }})
+        select {{ columns }} from {{ target }} where {{ is_affected(keys) }}
     )
 
     select distinct {{ next_build_no() }}, {{ feed_columns | join(', ') }}
@@ -32,7 +28,7 @@
     ) as differences;
     {%- endif %}
 
-    delete from {{ target }} as stored using {{ affected_relation() }} as affected where {{ is_same_key }};
+    delete from {{ target }} where {{ is_affected(keys) }};
 
     insert into {{ target }} ({{ columns }}) select {{ columns }} from {{ source }};
 {% endmacro %}
