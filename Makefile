@@ -94,6 +94,9 @@ bench-quick: setup  ## The same with small sizes, in minutes; OUT=file keeps the
 boundary: setup  ## Check that orchestration sequences work and means nothing
 	@python -m boundary orchestration
 
+graph: manifest  ## Print what runs when and what depends on what, and write it to orchestration/GRAPH.md
+	@python boundary/graph.py orchestration/GRAPH.md 2>.dagster/graph.log || { tail -1 .dagster/graph.log >&2; exit 1; }
+
 lint: setup  ## Check the style of the Python code
 	ruff check . && ruff format --check .
 
@@ -110,4 +113,4 @@ clean:  ## Remove what builds made, except the environment and the landing folde
 	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal warehouse_marts.duckdb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deliveries-landed manifest run dev docs query test soak bench bench-quick boundary lint deliveries lock clean
+.PHONY: help setup deliveries-landed manifest run dev docs query test soak bench bench-quick boundary graph lint deliveries lock clean

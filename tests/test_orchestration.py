@@ -8,6 +8,7 @@ import tokenize
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, differences
 from reference import Reference
 
@@ -53,6 +54,7 @@ def test_orchestration_is_small_and_names_nothing_of_the_models():
     assert {path.name for path in (ROOT / "orchestration").iterdir()} - {"__pycache__"} == {
         "definitions.py",
         "dagster.yaml",
+        "GRAPH.md",
     }
     text = "\n".join(file.read_text() for file in FILES)
     models = [
@@ -74,6 +76,16 @@ def test_every_entry_point_runs_the_one_job(definitions):
     assert [sensor.job_name for sensor in repository.sensor_defs] == ["refresh"]
     assert jobs[0].partitions_def is None
     assert all(entry.description for entry in [*jobs, *repository.schedule_defs, *repository.sensor_defs])
+
+
+def test_the_overview_is_what_the_definitions_and_the_manifest_give(definitions, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "boundary"))
+    import graph
+
+    instance = yaml.safe_load((ROOT / "orchestration" / "dagster.yaml").read_text())
+    assert graph.overview(vars(definitions), instance) == (ROOT / "orchestration" / "GRAPH.md").read_text(), (
+        "Run `make graph`, and look at what changed."
+    )
 
 
 def settable(config_type, place: str = "") -> set[str]:
