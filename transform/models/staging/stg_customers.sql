@@ -5,7 +5,7 @@
 ) }}
 
 {% call affected_keys() %}
-    select batch_id from {{ changes(ref('live_batches')) }}
+    select batch_id from {{ changes(ref('live_batches')) }} where feed = 'customers'
 {% endcall %}
 
 with cast_rows as (

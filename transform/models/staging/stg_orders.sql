@@ -1,7 +1,7 @@
 {{ config(unique_key='batch_id', change_feed=['order_id']) }}
 
 {% call affected_keys() %}
-    select batch_id from {{ changes(ref('live_batches')) }}
+    select batch_id from {{ changes(ref('live_batches')) }} where feed = 'orders'
 {% endcall %}
 
 with live_rows as (

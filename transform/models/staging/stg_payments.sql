@@ -1,7 +1,7 @@
 {{ config(unique_key='batch_id', change_feed=['payment_id']) }}
 
 {% call affected_keys() %}
-    select batch_id from {{ changes(ref('live_batches')) }}
+    select batch_id from {{ changes(ref('live_batches')) }} where feed = 'payments'
 {% endcall %}
 
 with cast_rows as (
