@@ -91,14 +91,17 @@ bench: setup  ## Measure how fast it is, in hours, into bench/RESULTS.md; ROWS="
 bench-quick: setup  ## The same with small sizes, in minutes; OUT=file keeps the table
 	@$(BENCH) quick $(BENCH_OPTIONS)
 
-boundary: setup  ## Check that orchestration sequences work and means nothing
+boundary: setup manifest  ## Check that orchestration sequences work and means nothing, and that models listen to nothing
 	@python -m boundary orchestration
+	@if python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; \
+	then COLUMNS=160 dbt-bouncer run --config-file boundary/dbt-bouncer.yml; \
+	else echo "The models are not checked: dbt-bouncer needs Python 3.11 or later."; fi
 
 graph: manifest  ## Print what runs when and what depends on what, and write it to orchestration/GRAPH.md
 	@python boundary/graph.py orchestration/GRAPH.md 2>.dagster/graph.log || { tail -1 .dagster/graph.log >&2; exit 1; }
 
-lint: setup  ## Check the style of the Python code
-	ruff check . && ruff format --check .
+lint: setup  ## Check the style of the Python and SQL code
+	ruff check . && ruff format --check . && sqlfluff lint transform/models cleanup_models/models tests/data
 
 deliveries: setup  ## Make deliveries: DAYS=10 ORDERS=1000 (order changes a day) OUT=folder
 	python seeds/make_deliveries.py --days $(or $(DAYS),10) --orders $(or $(ORDERS),1000) --out $(or $(OUT),deliveries)

@@ -1,5 +1,7 @@
 """Dagster says when and in what order, and nothing else."""
 
+import ast
+import json
 import re
 import shutil
 import subprocess
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, differences
+from conftest import BUILD, ROOT, differences
 from reference import Reference
 
 FILES = sorted((ROOT / "orchestration").glob("**/*.py"))
@@ -86,6 +88,34 @@ def test_the_overview_is_what_the_definitions_and_the_manifest_give(definitions,
     assert graph.overview(vars(definitions), instance) == (ROOT / "orchestration" / "GRAPH.md").read_text(), (
         "Run `make graph`, and look at what changed."
     )
+
+
+def test_dbt_is_started_in_one_place_with_arguments_that_nothing_decides():
+    trees = [ast.parse(file.read_text()) for file in FILES]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    [(function, start)] = [
+        (function, node)
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "cli"
+    ]
+    assert not [node for node in ast.walk(function) if isinstance(node, (ast.If, ast.IfExp, ast.Match, ast.BoolOp))]
+    [value] = [
+        node.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and ast.dump(node.targets[0]) == ast.dump(ast.Name("arguments", ast.Store()))
+    ]
+    assert tuple(ast.literal_eval(value)) == BUILD
+    # Handed on as they are: nothing else touches them.
+    assert ast.unparse(start.args[0]) == "arguments" and ast.unparse(function).count("arguments") == 2
+    assert {option.arg for option in start.keywords} == {"context", "target_path"}
+
+
+def test_the_dbt_project_is_one_set_of_assets(definitions):
+    [assets] = set(definitions.defs.get_repository_def().assets_defs_by_key.values())
+    nodes = json.loads(Path(definitions.project.manifest_path).read_text())["nodes"].values()
+    built = {node["name"] for node in nodes if node["resource_type"] in ("model", "seed", "snapshot")}
+    assert {key.path[-1] for key in assets.keys} == built
 
 
 def settable(config_type, place: str = "") -> set[str]:

@@ -43,5 +43,6 @@ compared as (
 select
     load_no,
     as_of,
-    coalesce(fault, case when as_of <= last_as_of then 'its as_of is not newer than the last one' end) as not_applied_because
+    coalesce(fault, case when as_of <= last_as_of then 'its as_of is not newer than the last one' end)
+        as not_applied_because
 from compared

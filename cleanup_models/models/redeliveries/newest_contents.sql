@@ -5,12 +5,14 @@
 -- in either of the two.
 {{ config(unique_key='batch_id', change_feed=['feed', 'batch_id']) }}
 
+-- The linter miscounts the indents of a loop in a block. -- noqa: disable=LT02
 {% call affected_keys() %}
     {% for feed in feeds() -%}
     select _batch_id as batch_id from {{ changes(ref('landing_' ~ feed)) }}
     {{ 'union' if not loop.last }}
     {% endfor %}
 {% endcall %}
+-- noqa: enable=LT02
 
 with contents as (
     {% for feed in feeds() -%}
@@ -21,7 +23,7 @@ with contents as (
         sum(case when _row_no > 0 then 1 else 0 end) as delivered_rows
     from {{ ref('landing_' ~ feed) }}
     where {{ is_affected('_batch_id', 'batch_id') }}
-    group by 1, 2, 3
+    group by _batch_id, _load_no
     {{ 'union all' if not loop.last }}
     {% endfor %}
 ),
