@@ -109,8 +109,17 @@ deliveries: setup  ## Make deliveries: DAYS=10 ORDERS=1000 (order changes a day)
 # An older reader opens a file of DuckDB 1.5; sqlglot 30.25 is the last with ready wheels for Python 3.10.
 lock:  ## Resolve requirements.lock anew (needs uv)
 	printf 'duckdb<2\nsqlglot<30.26\n' | uv pip compile pyproject.toml --group dev --constraint - --upgrade \
-	    --generate-hashes --universal --python-version 3.10 --strip-extras --no-emit-index-url --no-annotate \
+	    --generate-hashes --universal --python-version 3.10 --no-strip-extras --no-emit-index-url --no-annotate \
 	    --no-header --output-file requirements.lock
+	python3 -c "$$TWINS"
+
+# To pip in hash mode a package with extras is not the same one without them, and some need both.
+define TWINS
+import re, pathlib
+lock = pathlib.Path("requirements.lock")
+lock.write_text(re.sub(r"(?m)^([\w.-]+)\[\w+\](==.*\n(?: .*\n)*)", r"\g<0>\1\2", lock.read_text()))
+endef
+export TWINS
 
 clean:  ## Remove what builds made, except the environment and the landing folder
 	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal warehouse_marts.duckdb
