@@ -91,7 +91,7 @@ bench: setup  ## Measure how fast it is, in hours, into bench/RESULTS.md; ROWS="
 bench-quick: setup  ## The same with small sizes, in minutes; OUT=file keeps the table
 	@$(BENCH) quick $(BENCH_OPTIONS)
 
-boundary: setup manifest  ## Check that orchestration sequences work and means nothing, and that models listen to nothing
+boundary: manifest  ## Check that orchestration sequences work and means nothing, and that models listen to nothing
 	@python -m boundary orchestration
 	@if python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; \
 	then COLUMNS=160 dbt-bouncer run --config-file boundary/dbt-bouncer.yml; \

@@ -40,7 +40,7 @@ def entry_points(repository: dg.RepositoryDefinition, manifest: dict, instance: 
     """A row for each way in which a run begins."""
     limit = instance["concurrency"]["pools"]["default_limit"]
     hours = instance["run_monitoring"]["max_runtime_seconds"] / 3600
-    kinds = {tuple(node["fqn"][1:])[-1]: node["resource_type"] for node in manifest["nodes"].values()}
+    kinds = {node["name"]: node["resource_type"] for node in manifest["nodes"].values()}
     rows = []
     for job in repository.get_all_jobs():
         if job.name.startswith("__"):
