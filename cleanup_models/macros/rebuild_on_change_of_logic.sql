@@ -79,6 +79,11 @@
 {# A hash of all that decides what the model's rows are: its code and keys, the types of its contract, the macros of this
    project that it uses, directly or not, and the content of the seeds that it reads. #}
 {% macro logic_fingerprint() %}
+    {# Found out once for each model and macro: dbt keeps `graph` as long as it runs. #}
+    {% set known = graph.setdefault('logic', {}) %}
+    {% if model.unique_id in known %}
+        {{ return(known[model.unique_id]) }}
+    {% endif %}
     {% set parts = [logic_of(model.raw_code), config.get('unique_key') | string, config.get('change_feed') | string] %}
     {% for column in model.columns.values() %}
         {% do parts.append(column.name ~ ' ' ~ column.data_type) %}
@@ -89,10 +94,14 @@
     {% set macros = model.depends_on.macros | sort %}
     {% for name in macros if name.split('.')[1] == project_name %}
         {% set used = context[name.split('.')[2]].macro %}
-        {% do parts.append(logic_of(used.macro_sql)) %}
+        {% if name not in known %}
+            {% do known.update({name: logic_of(used.macro_sql)}) %}
+        {% endif %}
+        {% do parts.append(known[name]) %}
         {% do macros.extend(used.depends_on.macros | sort | reject('in', macros)) %}
     {% endfor %}
-    {{ return(local_md5(parts | join('\n'))) }}
+    {% do known.update({model.unique_id: local_md5(parts | join('\n'))}) %}
+    {{ return(known[model.unique_id]) }}
 {% endmacro %}
 
 {# Code without its comments and white space. Quoted text is kept as it is, so that `'--'` starts no comment. #}
