@@ -85,7 +85,7 @@ soak: setup  ## Try to break it for as long as you like: MINUTES=60 SEED=number 
 BENCH = BENCH_COMMAND="make $@$(if $(ROWS), ROWS='$(ROWS)')" python bench/bench.py
 BENCH_OPTIONS = $(if $(ROWS),--rows $(ROWS)) $(if $(OUT),--out $(OUT))
 
-bench: setup  ## Measure how fast it is, in hours, into bench/RESULTS.md; ROWS="first_build retry" measures only these
+bench: setup  ## Measure how fast it is, in half an hour, into bench/RESULTS.md; ROWS="first_build retry" measures only these
 	@$(BENCH) full $(BENCH_OPTIONS) $(if $(OUT)$(ROWS),,--out bench/RESULTS.md)
 
 bench-quick: setup  ## The same with small sizes, in minutes; OUT=file keeps the table
