@@ -76,6 +76,9 @@ except duckdb.Error as error:
 endef
 export QUERY
 
+why: setup  ## Explain the newest incident, also during a build: RUN=id of Dagster's run, JSON=1 for machines
+	@python transform/macros/engine/why.py $(if $(RUN),--run $(RUN)) $(if $(JSON),--json)
+
 test: setup  ## Run every test
 	pytest
 
@@ -125,4 +128,4 @@ clean:  ## Remove what builds made, except the environment and the landing folde
 	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal warehouse_marts.duckdb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deliveries-landed manifest run dev docs query test soak bench bench-quick boundary graph lint deliveries lock clean
+.PHONY: help setup deliveries-landed manifest run dev docs query why test soak bench bench-quick boundary graph lint deliveries lock clean

@@ -4,6 +4,7 @@ python boundary/graph.py [FILE]: prints it, and writes it to FILE.
 """
 
 import json
+import os
 import runpy
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ COLOURS = {
     "staging": "#fdf0d5",
     "cleanup_models": "#e4d7f5",
     "marts": "#dff5e1",
+    "ops": "#f5d7d7",
 }
 RESUMES = {
     "FROM_ASSET_FAILURE": "with what failed and what depends on it",
@@ -41,6 +43,8 @@ def entry_points(repository: dg.RepositoryDefinition, manifest: dict, instance: 
     limit = instance["concurrency"]["pools"]["default_limit"]
     hours = instance["run_monitoring"]["max_runtime_seconds"] / 3600
     kinds = {node["name"]: node["resource_type"] for node in manifest["nodes"].values()}
+    told = [s.name.replace("_", " ") for s in repository.sensor_defs if isinstance(s, dg.RunStatusSensorDefinition)]
+    alerts = " and once when it is ".join(told)
     rows = []
     for job in repository.get_all_jobs():
         if job.name.startswith("__"):
@@ -60,9 +64,9 @@ def entry_points(repository: dg.RepositoryDefinition, manifest: dict, instance: 
                 f"`{pool}`, {limit} at a time" for pool in sorted({node.definition.pool for node in job.nodes})
             ),
             "stopped after": f"{hours:g} h",
-            "alerts": "nobody",
+            "alerts": f"`ALERT_URL`, once when it is {alerts}" if alerts else "nobody",
         }
-        starts = [("a person", "manual", "launched in Dagster, or `make run`")]
+        starts = [("a person", "manual", "launched in Dagster, or `make run`", "first")]
         for schedule in repository.schedule_defs:
             if schedule.job_name == job.name:
                 starts.append(
@@ -70,14 +74,17 @@ def entry_points(repository: dg.RepositoryDefinition, manifest: dict, instance: 
                         f"schedule `{schedule.name}`",
                         "automatic",
                         f"`{schedule.cron_schedule}` {schedule.execution_timezone}",
+                        "after people",
                     )
                 )
         for sensor in repository.sensor_defs:
-            if sensor.job_name == job.name:
-                starts.append(
-                    (f"sensor `{sensor.name}`", "automatic", f"looks every {sensor.minimum_interval_seconds} s")
-                )
-        rows += [{"started by": who, "kind": kind, "when": when, **does} for who, kind, when in starts]
+            if not isinstance(sensor, dg.RunStatusSensorDefinition) and sensor.job_name == job.name:
+                seconds = sensor.minimum_interval_seconds
+                starts.append((f"sensor `{sensor.name}`", "automatic", f"looks every {seconds} s", "after people"))
+        rows += [
+            {"started by": who, "kind": kind, "when": when, "in the queue": place, **does}
+            for who, kind, when, place in starts
+        ]
     return rows
 
 
@@ -112,7 +119,8 @@ they give, so that a change of orchestration shows here as a difference.
 
 {table(rows)}
 
-Every run of a job starts the same dbt command, and nobody can set anything. Plain `dbt build` does the same work.
+Every run of a job starts the same dbt command, and nobody can set anything. Plain `dbt build` does the same work. What
+is automatic, and the alerts, are there only in a deployment with `AUTOMATIC_RUNS=on`, and there they are on.
 
 ```mermaid
 {models(manifest)}
@@ -123,6 +131,7 @@ Colours are folders: {", ".join(COLOURS)}.
 
 
 if __name__ == "__main__":
+    os.environ["AUTOMATIC_RUNS"] = "on"
     found = overview(
         runpy.run_path(str(ROOT / "orchestration" / "definitions.py")),
         yaml.safe_load((ROOT / "orchestration" / "dagster.yaml").read_text()),

@@ -1,12 +1,15 @@
 """When, and in what order: what tables mean, and how they correct themselves, is dbt's."""
 
 import hashlib
+import json
 import multiprocessing
 import os
 from pathlib import Path
 
+import apprise
 import dagster as dg
-from dagster_dbt import DbtCliResource, DbtProject, dbt_assets
+from dagster import DagsterRunStatus as Status
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
 
 project = DbtProject(
     project_dir=Path(__file__).resolve().parents[1],
@@ -17,14 +20,30 @@ if multiprocessing.parent_process() is None:
     project.prepare_if_dev()
 
 
-@dbt_assets(manifest=project.manifest_path, pool="warehouse")
+def explanation(run_id: str, otherwise: str) -> str:
+    """Why a run failed, as dbt found out at the end of its build, if it came that far."""
+    warehouse = os.environ.get("WAREHOUSE_PATH", "warehouse.duckdb")
+    file = project.project_dir / f"{warehouse.removesuffix('.duckdb')}_incidents.json"
+    known = json.loads(file.read_text()) if file.exists() else []
+    return next((one["explanation"] for one in known if run_id in (one["runs"] or "")), otherwise)
+
+
+# Tests of sources (that they are on time) are checks too.
+settings = DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)
+
+
+@dbt_assets(manifest=project.manifest_path, dagster_dbt_translator=DagsterDbtTranslator(settings), pool="warehouse")
 def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource):
     # Unit tests are for changes of code, not for new data. One folder for what dbt writes: by default each run leaves
     # 12 MB in a new one.
     arguments = ["build", "--exclude-resource-type", "unit_test"]
+    # Who started it, and which attempt it is: for dbt's record of the build, which no table is computed from.
+    os.environ["DBT_ENV_CUSTOM_ENV_DAGSTER_RUN"] = json.dumps({"run_id": context.run_id, **context.run.tags})
     build = dbt.cli(arguments, context=context, target_path=project.target_path / "dagster")
     try:
         yield from build.stream()
+    except Exception as error:
+        raise dg.Failure(explanation(context.run_id, str(error))) from error
     finally:
         # A dbt that hangs does not heed the interrupt of its run, and would keep the warehouse from the retry.
         build.process.kill()
@@ -32,12 +51,15 @@ def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource):
 
 refresh = dg.define_asset_job(
     "refresh",
-    selection=[warehouse],
+    selection=dg.AssetSelection.assets(warehouse) | dg.AssetSelection.checks(*warehouse.check_keys),
     description="Everything that is new, from the landing folder to the marts.",
     # Nothing that whoever launches it could set.
     config=dg.ConfigMapping(config_fn=lambda _: {}, config_schema={}),
     tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_ASSET_FAILURE"},
 )
+
+# A person who launches a run does not wait behind those that start by themselves.
+BEHIND_PEOPLE = {"dagster/priority": "-1"}
 
 nightly = dg.ScheduleDefinition(
     name="nightly",
@@ -45,6 +67,8 @@ nightly = dg.ScheduleDefinition(
     cron_schedule="0 3 * * *",
     execution_timezone="UTC",
     description="Refreshes once a night, whatever arrived.",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    tags=BEHIND_PEOPLE,
 )
 
 
@@ -52,28 +76,58 @@ nightly = dg.ScheduleDefinition(
     job=refresh,
     minimum_interval_seconds=30,
     description="Refreshes when files have arrived, once for all that came since it last looked.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def deliveries(context: dg.SensorEvaluationContext):
-    landing = project.project_dir / (os.environ.get("LANDING_DIR") or "landing")
-    seen = hashlib.sha256()
-    for folder, folders, names in os.walk(landing):
-        folders.sort()
-        for name in sorted(names):
+    about_to_start = dg.RunsFilter(job_name="refresh", statuses=[Status.QUEUED, Status.NOT_STARTED, Status.STARTING])
+    if context.instance.get_runs_count(about_to_start):
+        return dg.SkipReason("The refresh that is about to start takes all that has arrived.")
+    landing, seen = project.project_dir / (os.environ.get("LANDING_DIR") or "landing"), []
+    for folder, _, names in os.walk(landing):
+        for name in names:
             # A writer renames its file when it is done.
             if not name.startswith((".", "_")) and not name.endswith((".tmp", ".part")):
                 status = os.stat(os.path.join(folder, name))
-                seen.update(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace"))
-    if seen.hexdigest() == context.cursor:
+                seen.append(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}")
+    cursor = hashlib.sha256("\n".join(sorted(seen)).encode(errors="replace")).hexdigest()
+    if cursor == context.cursor:
         return dg.SkipReason("Nothing has arrived.")
-    context.update_cursor(seen.hexdigest())
-    return dg.RunRequest()
+    context.update_cursor(cursor)
+    return dg.RunRequest(tags=BEHIND_PEOPLE)
 
+
+def alert(name: str, status: Status) -> dg.SensorDefinition:
+    """One message when runs of a job come to a status after they had the other one: trying again adds none."""
+
+    @dg.run_status_sensor(
+        status,
+        name=name,
+        description="Tells ALERT_URL, in the words of `make why`; once for an incident, whatever is tried again.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def tell(context: dg.RunStatusSensorContext):
+        run = context.dagster_run
+        ended = dg.RunsFilter(job_name=run.job_name, statuses=[Status.SUCCESS, Status.FAILURE])
+        before = context.instance.get_runs(ended, cursor=run.run_id, limit=1)
+        if status != (before[0].status if before else Status.SUCCESS):
+            title, text = f"{run.job_name}: {name}", explanation(run.run_id, context.dagster_event.message)
+            context.log.info(f"{title}\n{text}")
+            if (url := os.environ.get("ALERT_URL")) and not apprise.Apprise(url).notify(text, title):
+                raise dg.Failure(f"ALERT_URL does not take the message: {title}")
+
+    return tell
+
+
+# Where a deployment does not say so, nothing is there that starts by itself.
+is_automatic = os.environ.get("AUTOMATIC_RUNS") == "on"
 
 defs = dg.Definitions(
     assets=[warehouse],
     jobs=[refresh],
-    schedules=[nightly],
-    sensors=[deliveries],
+    schedules=[nightly] if is_automatic else [],
+    sensors=[deliveries, alert("failing", Status.FAILURE), alert("working_again", Status.SUCCESS)]
+    if is_automatic
+    else [],
     # By itself the resource lets a launch choose another target, profile or project.
     resources={"dbt": dg.ResourceDefinition(lambda _: DbtCliResource(project_dir=project), config_schema={})},
     executor=dg.in_process_executor,

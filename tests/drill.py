@@ -88,7 +88,13 @@ class Dagster:
         )
         shim.chmod(0o755)
         path = f"{platform.home / 'bin'}:{folder}:{os.environ['PATH']}"
-        self.environment = {**os.environ, **platform.environment, "DAGSTER_HOME": str(self.home), "PATH": path}
+        self.environment = {
+            **os.environ,
+            **platform.environment,
+            "DAGSTER_HOME": str(self.home),
+            "PATH": path,
+            "AUTOMATIC_RUNS": "on",
+        }
 
     def command(self, *arguments: str) -> subprocess.Popen:
         """A command in the project's folder, in a group of its own: its children can be ended with it."""
@@ -133,9 +139,10 @@ class Dagster:
         assert "errors" not in content, content
         return content["data"]
 
-    def launch(self, **selection) -> str:
+    def launch(self, tags: dict[str, str] | None = None, **selection) -> str:
         """Launches as the UI does."""
-        answer = self.ask(LAUNCH, run={"selector": {**JOB, **selection}})
+        metadata = {"tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]}
+        answer = self.ask(LAUNCH, run={"selector": {**JOB, **selection}, "executionMetadata": metadata})
         return answer["launchRun"]["run"]["runId"]
 
     def launch_by(self, path: str) -> Callable[[], bool | None]:
@@ -255,8 +262,16 @@ class Drill(Dagster):
         shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
         self.model_fails, self.test_fails, self.model_hangs = (home / name for name in ("fails", "test", "hangs"))
         definitions = platform.project / "orchestration" / "definitions.py"
-        assert '"0 3 * * *"' in definitions.read_text()
-        definitions.write_text(definitions.read_text().replace('"0 3 * * *"', '"* * * * *"'))
+        text = definitions.read_text()
+        for old, new in {
+            '"0 3 * * *"': '"* * * * *"',
+            # A drill switches them on when it needs them.
+            "DefaultScheduleStatus.RUNNING": "DefaultScheduleStatus.STOPPED",
+            "DefaultSensorStatus.RUNNING": "DefaultSensorStatus.STOPPED",
+        }.items():
+            assert old in text
+            text = text.replace(old, new, 1)
+        definitions.write_text(text)
         model = platform.project / "cleanup_models" / "models" / "duplicates" / "unique_payments.sql"
         failing = f"select error('drill') from glob('{self.model_fails}')"
         hanging = f"select count(*) from glob('{self.model_hangs}'), range({10**13})"

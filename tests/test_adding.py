@@ -54,6 +54,12 @@ def test_a_feed_is_added_to_a_warehouse_that_is_in_use(copied_platform):
         "'erasures', 'retractions'",
         "'erasures', 'retractions', 'reviews'",
     )
+    edit(
+        copied_platform,
+        "transform/models/landing/deliveries.yml",
+        "    tables:\n",
+        "    tables:\n      - {name: reviews, description: What people think of products.}\n",
+    )
     for file, upstream in (("redeliveries/newest_contents", "landing_"), ("quarantine/quarantine", "stg_")):
         given = f"      - input: ref('{upstream}retractions')\n"
         new = f"      - {{input: ref('{upstream}reviews'), rows: []}}\n"

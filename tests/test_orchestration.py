@@ -3,9 +3,11 @@
 import ast
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import time
 import tokenize
 from pathlib import Path
 
@@ -20,7 +22,7 @@ FILES = sorted((ROOT / "orchestration").glob("**/*.py"))
 @pytest.fixture
 def instance(platform, monkeypatch) -> dict[str, str]:
     """An environment for Dagster, with a prepared manifest."""
-    environment = platform.instance()
+    environment = platform.instance() | {"AUTOMATIC_RUNS": "on"}
     assert platform.dbt("parse").code == 0
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -71,11 +73,14 @@ def test_orchestration_is_small_and_names_nothing_of_the_models():
 
 
 def test_every_entry_point_runs_the_one_job(definitions):
+    from dagster import RunStatusSensorDefinition
+
     repository = definitions.defs.get_repository_def()
     jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
     assert [job.name for job in jobs] == ["refresh"]
     assert [schedule.job_name for schedule in repository.schedule_defs] == ["refresh"]
-    assert [sensor.job_name for sensor in repository.sensor_defs] == ["refresh"]
+    starting = [sensor for sensor in repository.sensor_defs if not isinstance(sensor, RunStatusSensorDefinition)]
+    assert [sensor.job_name for sensor in starting] == ["refresh"]
     assert jobs[0].partitions_def is None
     assert all(entry.description for entry in [*jobs, *repository.schedule_defs, *repository.sensor_defs])
 
@@ -173,7 +178,7 @@ def test_the_sensor_asks_for_one_run_when_something_has_arrived_and_is_done(plat
 
     platform.deliver("orders/2026-01-01/1.csv", "op\n")
     first, cursor = look(None)
-    assert isinstance(first, RunRequest) and first.run_config == {} and not first.tags
+    assert isinstance(first, RunRequest) and first.run_config == {} and first.tags == {"dagster/priority": "-1"}
     assert isinstance(look(cursor)[0], SkipReason)
 
     platform.deliver("orders/2026-01-01/2.csv.part", "op\n")
@@ -183,3 +188,38 @@ def test_the_sensor_asks_for_one_run_when_something_has_arrived_and_is_done(plat
     second, cursor = look(cursor)
     assert isinstance(second, RunRequest)
     assert isinstance(look(cursor)[0], SkipReason)
+
+
+def test_the_sensor_is_quiet_while_a_refresh_is_about_to_start_and_forgets_nothing(platform, definitions):
+    from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SkipReason, build_sensor_context
+
+    platform.deliver("orders/2026-01-01/1.csv", "op\n")
+    with DagsterInstance.ephemeral() as instance:
+        # One in the queue is in test_incidents.py.
+        for status in (DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING):
+            queued = instance.create_run_for_job(definitions.defs.resolve_job_def("refresh"), status=status)
+            context = build_sensor_context(instance)
+            assert isinstance(definitions.deliveries(context), SkipReason) and context.cursor is None
+            instance.delete_run(queued.run_id)
+        assert isinstance(definitions.deliveries(build_sensor_context(instance)), RunRequest)
+
+
+def test_the_sensor_looks_at_100_000_files_within_a_few_seconds(platform, definitions):
+    from dagster import DagsterInstance, RunRequest, build_sensor_context
+
+    for day in range(100):
+        folder = platform.landing / "orders" / f"2026-{day // 28 + 1:02}-{day % 28 + 1:02}"
+        folder.mkdir(parents=True)
+        for number in range(1000):
+            (folder / f"{number}.csv").touch()
+    with DagsterInstance.ephemeral() as instance:
+        started = time.process_time()
+        assert isinstance(definitions.deliveries(build_sensor_context(instance)), RunRequest)
+        assert time.process_time() - started < 5
+
+
+def test_where_the_deployment_does_not_say_so_nothing_starts_by_itself(instance, monkeypatch):
+    monkeypatch.delenv("AUTOMATIC_RUNS")
+    repository = runpy.run_path(str(ROOT / "orchestration" / "definitions.py"))["defs"].get_repository_def()
+    assert [job.name for job in repository.get_all_jobs() if not job.name.startswith("__")] == ["refresh"]
+    assert not repository.schedule_defs and not repository.sensor_defs

@@ -39,7 +39,7 @@
         select 1 as is_up_to_date
         from last_build
         where
-            fingerprint = '{{ logic_fingerprint() }}'
+            fingerprint = '{{ logic_fingerprint(model) }}'
             and not exists (
                 select 1
                 from last_reads
@@ -60,7 +60,7 @@
     select cast(0 as bigint) as build_no, {{ config.get('change_feed') | join(', ') }} from {{ this }} where false;
     {% endif %}
     insert into {{ change_feed_of('_builds') }}
-    select '{{ this.identifier }}', {{ next_build_no() }}, '{{ logic_fingerprint() }}', {{ is_rebuild }};
+    select '{{ this.identifier }}', {{ next_build_no() }}, '{{ logic_fingerprint(model) }}', {{ is_rebuild }};
     {% for parent in model.depends_on.nodes if parent.startswith(('model.', 'snapshot.')) %}
     {% set parent = graph.nodes[parent].alias %}
     insert into {{ change_feed_of('_reads') }}
@@ -76,22 +76,23 @@
     (select coalesce(max(build_no), 0) + 1 from {{ change_feed_of('_builds') }} where model = '{{ this.identifier }}')
 {%- endmacro %}
 
-{# A hash of all that decides what the model's rows are: its code and keys, the types of its contract, the macros of this
-   project that it uses, directly or not, and the content of the seeds that it reads. #}
-{% macro logic_fingerprint() %}
-    {# Found out once for each model and macro: dbt keeps `graph` as long as it runs. #}
+{# A hash of all that decides what the node's rows are: its code and keys, the types of its contract, what it tests, the
+   macros of this project that it uses, directly or not, and the content of the seeds that it reads. #}
+{% macro logic_fingerprint(node) %}
+    {# Found out once for each node and macro: dbt keeps `graph` as long as it runs. #}
     {% set known = graph.setdefault('logic', {}) %}
-    {% if model.unique_id in known %}
-        {{ return(known[model.unique_id]) }}
+    {% if node.unique_id in known %}
+        {{ return(known[node.unique_id]) }}
     {% endif %}
-    {% set parts = [logic_of(model.raw_code), config.get('unique_key') | string, config.get('change_feed') | string] %}
-    {% for column in model.columns.values() %}
+    {% set parts = [logic_of(node.raw_code), node.config.get('unique_key') | string, node.config.get('change_feed') | string] %}
+    {% for column in node.columns.values() %}
         {% do parts.append(column.name ~ ' ' ~ column.data_type) %}
     {% endfor %}
-    {% for node in model.depends_on.nodes if node.startswith('seed.') %}
-        {% do parts.append(graph.nodes[node].checksum.checksum) %}
+    {% do parts.append(node.test_metadata.kwargs | string if node.test_metadata) %}
+    {% for name in node.depends_on.get('nodes', []) + [node.unique_id] if name.startswith('seed.') %}
+        {% do parts.append(graph.nodes[name].checksum.checksum) %}
     {% endfor %}
-    {% set macros = model.depends_on.macros | sort %}
+    {% set macros = node.depends_on.macros | sort %}
     {% for name in macros if name.split('.')[1] == project_name %}
         {% set used = context[name.split('.')[2]].macro %}
         {% if name not in known %}
@@ -100,8 +101,8 @@
         {% do parts.append(known[name]) %}
         {% do macros.extend(used.depends_on.macros | sort | reject('in', macros)) %}
     {% endfor %}
-    {% do known.update({model.unique_id: local_md5(parts | join('\n'))}) %}
-    {{ return(known[model.unique_id]) }}
+    {% do known.update({node.unique_id: local_md5(parts | join('\n'))}) %}
+    {{ return(known[node.unique_id]) }}
 {% endmacro %}
 
 {# Code without its comments and white space. Quoted text is kept as it is, so that `'--'` starts no comment. #}

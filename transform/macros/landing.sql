@@ -44,6 +44,7 @@
     at all, and one without rows is known too.
 #}
 {% macro land(feed, columns) -%}
+    {%- do source('deliveries', feed) -%}
     {{ config(
         unique_key=['_batch_id', '_load_no'],
         change_feed=['_batch_id'],

@@ -14,26 +14,32 @@ bad file stops its own feed and nothing else:
 - remove_file(path), copy_file(path, other), replace_file(path, other) -> true; `path` is gone, is there twice, or
   stands in the place of `other` at once
 
-Opening the warehouse waits until another process lets go of it, and names that process.
+Opening the warehouse waits until another process lets go of it, and names that process. A build that cannot open it is
+written down in a file beside it.
 """
 
 import codecs
 import contextlib
 import csv
+import functools
 import gzip
 import io
+import json
 import os
 import re
 import shutil
 import time
 import zlib
+from datetime import datetime, timezone
 
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.events.logging import AdapterLogger
 from dbt_common.exceptions import DbtRuntimeError
+from dbt_common.invocation import get_invocation_id
 
 LOCK_WAIT_SECONDS = 600
+BEGAN_AT = time.monotonic()  # dbt tries several times, and waits once
 DELIVERY_DEPTH = 3  # feed / delivery date / name
 NOT_PLAIN = bytes({*range(32), *b'"'} - {*b"\n"})
 CHUNK = 1 << 20  # bytes; DuckDB's reader takes lines of up to two of them
@@ -154,9 +160,22 @@ def _parquet_columns(path):
     return [name for (name,) in names[1:]]  # the first is the schema's own
 
 
+@functools.cache  # once for all that dbt tries
+def _write_down(warehouse, message):
+    """Leaves a build that cannot open the warehouse beside it, for the next one that can to record."""
+    build = {
+        "build_id": get_invocation_id(),
+        "began_at": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f"),
+        "message": message,
+        "run": os.environ.get("DBT_ENV_CUSTOM_ENV_DAGSTER_RUN", "{}"),
+    }
+    # Where nothing can be written at all, the error has to do.
+    with contextlib.suppress(OSError), open(f"{warehouse.removesuffix('.duckdb')}_unopened.json", "a") as file:
+        file.write(json.dumps(build) + "\n")
+
+
 class Plugin(BasePlugin):
     def update_connection_config(self, creds, config):
-        give_up_at = time.monotonic() + LOCK_WAIT_SECONDS
         waits_for = None
         while True:
             try:
@@ -164,19 +183,22 @@ class Plugin(BasePlugin):
                 return
             except duckdb.IOException as error:
                 holder = re.search(r"lock is held in (.*?\(PID \d+\))", str(error))
-                if not holder:
-                    raise DbtRuntimeError(f"The warehouse {creds.path} cannot be opened: {error}") from None
-                if time.monotonic() > give_up_at:
-                    raise DbtRuntimeError(
+                if holder and time.monotonic() < BEGAN_AT + LOCK_WAIT_SECONDS:
+                    if holder[1] != waits_for:
+                        waits_for = holder[1]
+                        AdapterLogger("DuckDB").warning(
+                            f"Waiting for {waits_for}, which has {creds.path} open: let it finish, or close it."
+                        )
+                    time.sleep(1)
+                    continue
+                message = f"The warehouse {creds.path} cannot be opened: {error}"
+                if holder:
+                    message = (
                         f"The warehouse {creds.path} was in use by {holder[1]} for {LOCK_WAIT_SECONDS} seconds:"
                         " close that process, or let it finish, and build again."
-                    ) from None
-                if holder[1] != waits_for:
-                    waits_for = holder[1]
-                    AdapterLogger("DuckDB").warning(
-                        f"Waiting for {waits_for}, which has {creds.path} open: let it finish, or close it."
                     )
-                time.sleep(1)
+                _write_down(creds.path, message)
+                raise DbtRuntimeError(message) from None
 
     def configure_connection(self, conn):
         listing = "struct(path varchar, size bigint, modified_ns bigint)[]"

@@ -329,3 +329,17 @@
     ) as file ({% for column in header %}c{{ loop.index0 }}, {% endfor %}row_no)
     {% endfor %}
 {% endmacro %}
+
+{% macro duckdb__newest_arrival(feed) -%}
+    {%- set landed = load_cached_relation(api.Relation.create(target.database, 'landing', 'landing_' ~ feed)) if execute -%}
+    select cast(make_timestamp_ns(max(modified_ns)) as timestamp) as arrived_at
+    from (
+        select files.modified_ns
+        from (select unnest(list_files({{ landing_dir() }}, '{{ feed }}')) as files)
+        where {{ is_delivery('files.path') }}
+        {%- if landed %}
+        union all
+        select _file_modified_ns from {{ landed }} where _row_no = 0
+        {%- endif %}
+    )
+{%- endmacro %}

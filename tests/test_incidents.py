@@ -1,0 +1,126 @@
+"""On a running Dagster: people are told once of an incident and once of its end, and what a retry did wrong is seen."""
+
+import http.server
+import json
+import threading
+import time
+from typing import ClassVar
+
+import pytest
+from drill import JOB, REPOSITORY, START, STOP, Drill, running
+from test_bad_input import ORDER, hold
+from test_why import incidents
+
+REEXECUTE = (
+    "mutation($run: ExecutionParams!) {launched: launchRunReexecution(executionParams: $run)"
+    " {... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"
+)
+NO_RETRIES = {"dagster/max_retries": "0"}
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    messages: ClassVar[list[dict]] = []
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.messages.append(json.loads(body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def drill(tmp_path_factory):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        drill = Drill(tmp_path_factory.mktemp("incidents"))
+        drill.environment["ALERT_URL"] = f"json://127.0.0.1:{server.server_port}/"
+        with running(drill):
+            yield drill
+        server.shutdown()
+
+
+def test_an_incident_with_its_retries_is_told_once_and_its_end_once(drill):
+    drill.model_fails.touch()
+    root = drill.launch()
+    drill.wait(lambda: drill.statuses(root) == ["FAILURE"] * 3)
+    drill.wait(lambda: Receiver.messages)
+    again = drill.launch(tags=NO_RETRIES)
+    drill.wait(lambda: drill.statuses(again) == ["FAILURE"])
+    drill.model_fails.unlink()
+    last = drill.launch()
+    drill.wait(lambda: drill.statuses(last) == ["SUCCESS"])
+    drill.wait(lambda: len(Receiver.messages) > 1)
+    time.sleep(35)  # one more look of the sensors
+    first, second = Receiver.messages
+    assert first["title"] == "refresh: failing"
+    assert "unique_payments failed at " in first["message"] and "Why:   bad_data" in first["message"]
+    assert second["title"] == "refresh: working_again"
+
+    # What the UI shows of the failed run is the same text.
+    assert "unique_payments failed at " in drill.error(root)
+    [incident] = incidents(drill.platform)
+    assert incident["builds"] == 4 and incident["over_at"] and root in incident["runs"]
+
+
+@pytest.mark.parametrize(
+    ("models", "evidence"),
+    [
+        (None, "that had not failed"),
+        (["dim_customers"], "left out"),
+        (["unique_payments"], "left out"),
+    ],
+    ids=["everything", "something else", "a part"],
+)
+def test_a_retry_that_did_other_work_than_what_had_failed_is_told(drill, models, evidence):
+    drill.model_fails.touch()
+    root = drill.launch(tags=NO_RETRIES)
+    drill.wait(lambda: drill.statuses(root) == ["FAILURE"])
+    drill.model_fails.unlink()
+    selection = [{"path": key} for key in drill.asset_keys() if models is None or key[-1] in models]
+    selected = {} if models is None else {"assetSelection": selection}
+    # As the UI asks for it.
+    tags = {**NO_RETRIES, "dagster/parent_run_id": root, "dagster/root_run_id": root}
+    lineage = {
+        "parentRunId": root,
+        "rootRunId": root,
+        "tags": [{"key": key, "value": value} for key, value in tags.items()],
+    }
+    run = drill.ask(REEXECUTE, run={"selector": {**JOB, **selected}, "executionMetadata": lineage})
+    assert "run" in run["launched"], run
+    drill.wait(lambda: drill.statuses(root) == ["FAILURE", "SUCCESS"])
+    newest = incidents(drill.platform)[0]
+    assert "wrong_retry: this retry " in newest["explanation"] and evidence in newest["explanation"]
+    assert newest["node"] == "unique_payments" and run["launched"]["run"]["runId"] in newest["runs"]
+    assert bool(newest["over_at"]) == (models is None)
+    whole = drill.launch()
+    drill.wait(lambda: drill.statuses(whole) == ["SUCCESS"])
+    assert incidents(drill.platform)[0]["over_at"]
+
+
+def test_while_a_refresh_is_queued_the_sensor_is_quiet_and_then_asks_for_one_run(drill):
+    drill.settle()
+    holder = hold(drill.platform, 600)
+    first, second = drill.launch(), drill.launch()
+    drill.wait(lambda: drill.statuses(first) == ["STARTED"] and drill.statuses(second) == ["QUEUED"])
+    for name in ("a", "b"):
+        drill.platform.deliver(f"orders/2026-01-21/{name}.csv", ORDER)
+    sensor = {"entry": {**REPOSITORY, "sensorName": "deliveries"}}
+    state = drill.ask(START["sensor"], **sensor)["started"]["sensorState"]["id"]
+    ticks = (
+        "query($entry: SensorSelector!) {found: sensorOrError(sensorSelector: $entry)"
+        " {... on Sensor {sensorState {ticks {status skipReason}}}}}"
+    )
+    found = drill.wait(lambda: drill.ask(ticks, **sensor)["found"]["sensorState"]["ticks"])
+    assert found[0]["status"] == "SKIPPED" and "about to start" in found[0]["skipReason"]
+    known = len(drill.runs())
+    holder.kill()
+    holder.wait()
+    drill.wait(lambda: len(drill.runs()) > known)
+    drill.settle()
+    time.sleep(35)  # one more look of the sensor
+    drill.ask(STOP["sensor"], id=state)
+    assert len(drill.runs()) == known + 1
+    assert drill.runs()[-1]["tags"]["dagster/priority"] == "-1"

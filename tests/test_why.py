@@ -1,0 +1,215 @@
+"""An incident is provoked for real, and `make why` has to name its cause and its node."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import BUILD, ROOT, Platform, copied
+from test_bad_input import MOMENT, ORDER, damaged_parquet, hold
+
+JOB = ("dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh")
+CUSTOMERS = "customer_id,name,email,country_code,signed_up_at\n"
+
+
+def why(platform: Platform, *arguments: str) -> str:
+    command = [sys.executable, str(ROOT / "transform/macros/engine/why.py"), *arguments]
+    ran = subprocess.run(command, env=platform.instance(), cwd=platform.project, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def incidents(platform: Platform) -> list[dict]:
+    return json.loads(why(platform, "--json"))["incidents"]
+
+
+def run(platform: Platform, *before: str, **environment: str) -> int:
+    """As `make run`: a run of the job, on an instance with the shipped dagster.yaml."""
+    assert platform.dbt("--quiet", "parse").code == 0
+    process = platform.start(*before, *JOB, **environment)
+    process.join(600)
+    return process.exitcode
+
+
+def edit(platform: Platform, file: str, old: str, new: str) -> None:
+    path = platform.project / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """The sample, built; with tests of its data that a shop might have."""
+    home = tmp_path_factory.mktemp("built")
+    platform = copied(home)
+    shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
+    for name, query in {
+        "orders_are_not_huge": "from {{ ref('fct_orders') }} where quantity > 5000",
+        "nobody_is_called_nobody": "from {{ ref('current_customers') }} where name = 'Nobody'",
+        "no_new_order_lacks_a_customer": (
+            "from {{ ref('fct_orders') }} where not is_customer_known and order_id like 'NEW%'"
+        ),
+        "no_new_order_lacks_a_product": (
+            "from {{ ref('fct_orders') }} where order_id like 'NEW%' and product_id not in"
+            " (select product_id from {{ ref('dim_products_history') }})"
+        ),
+        "no_new_payment_lacks_its_order": (
+            "from {{ ref('fct_payments') }} where not is_order_known and payment_id like 'NEW%'"
+        ),
+    }.items():
+        (platform.project / "tests" / "data" / f"{name}.sql").write_text(f"select * {query}\n")
+    assert run(platform) == 0, platform.output.read_text()[-3000:]
+    assert why(platform) == "Nothing has failed.\n"
+    return home
+
+
+@pytest.fixture
+def shop(built, tmp_path) -> Platform:
+    shutil.copytree(built, tmp_path / "shop", symlinks=True)
+    return Platform(tmp_path / "shop" / "platform", tmp_path / "shop" / "project")
+
+
+def order(number: int | str, customer: str = "C001", product: str = "P01", quantity: int = 1, price: str = "1") -> str:
+    return f"I,NEW{number},{customer},{product},paid,{quantity},{price},{MOMENT},{MOMENT},1\n"
+
+
+def a_model_asks_for_a_column_that_is_not_there(shop):
+    edit(shop, "transform/models/marts/fct_orders.sql", "quantity * unit_price", "quantity * price")
+
+
+def a_macro_is_broken(shop):
+    edit(shop, "transform/macros/casts.sql", "as bigint) end", "as biginteger) end")
+
+
+def a_change_makes_a_test_fail(shop):
+    edit(shop, "cleanup_models/models/duplicates/unique_payments.sql", "where rank = 1", "where rank < 9")
+
+
+def a_file_is_corrupt(shop):
+    damaged_parquet(shop, "payments/2026-01-20/damaged.parquet")
+
+
+def rows_fail_a_test(shop):
+    shop.deliver("orders/2026-01-20/a.csv", ORDER + order(1, quantity=9999))
+
+
+def a_customer_of_a_name_that_no_one_has(shop):
+    shop.deliver("customers/2026-01-20/a.csv", f"{CUSTOMERS}X1,Nobody,n@example.org,DE,{MOMENT}\n")
+
+
+MODEL_CHANGES = {
+    a_model_asks_for_a_column_that_is_not_there: "fct_orders",
+    a_macro_is_broken: "stg_orders",
+    a_change_makes_a_test_fail: "unique_unique_payments_payment_id",
+}
+BAD_DATA = {
+    a_file_is_corrupt: "unread_files",
+    rows_fail_a_test: "orders_are_not_huge",
+    a_customer_of_a_name_that_no_one_has: "nobody_is_called_nobody",
+}
+
+
+def named(function: Callable) -> str:
+    return function.__name__.replace("_", " ")
+
+
+@pytest.mark.parametrize(
+    ("provoke", "cause", "node"),
+    [(provoke, "model_change", node) for provoke, node in MODEL_CHANGES.items()]
+    + [(provoke, "bad_data", node) for provoke, node in BAD_DATA.items()],
+    ids=lambda value: named(value) if callable(value) else "",
+)
+def test_it_is_said_that(provoke, cause, node, shop):
+    provoke(shop)
+    assert run(shop) != 0
+    [incident] = incidents(shop)
+    assert (incident["cause"], incident["node"]) == (cause, node), incident["explanation"]
+    assert why(shop).startswith(f"{node} failed at ")
+    # What Dagster says of the run is the same.
+    assert f"Why:   {cause}" in shop.output.read_text()
+    waiting = shop.query("select node, root_node, cause from ops.failures where outcome = 'skipped'")
+    assert {cause for _, _, cause in waiting} <= {"failed_dependency"}
+    assert {root.split(".")[2] for _, root, _ in waiting} <= {node}
+
+
+def test_two_causes_at_once_are_both_told(shop):
+    a_model_asks_for_a_column_that_is_not_there(shop)
+    a_file_is_corrupt(shop)
+    assert run(shop) != 0
+    [incident] = incidents(shop)
+    assert "fct_orders failed" in incident["explanation"] and "model_change" in incident["explanation"]
+    assert "unread_files failed" in incident["explanation"] and "bad_data" in incident["explanation"]
+
+
+@pytest.mark.skipif(not shutil.which("faketime"), reason="a late feed takes days, or faketime")
+@pytest.mark.parametrize(
+    ("feed", "path", "content", "node"),
+    [
+        ("customers", "orders/2026-01-20/a.csv", ORDER + order(1, customer="X9"), "no_new_order_lacks_a_customer"),
+        ("products", "orders/2026-01-20/a.csv", ORDER + order(1, product="X9"), "no_new_order_lacks_a_product"),
+        (
+            "orders",
+            "payments/2026-01-20/a.csv",
+            f"payment_id,order_id,kind,amount,paid_at\nNEW1,X9,charge,1,{MOMENT}\n",
+            "no_new_payment_lacks_its_order",
+        ),
+    ],
+)
+def test_it_is_said_that_a_feed_is_late(feed, path, content, node, shop):
+    shop.deliver(path, content)
+    in_three_days = time.time() + 3 * 86400
+    for other in {"orders", "payments", "customers", "products"} - {feed}:
+        for file in shop.landing.glob(f"{other}/**/*.csv*"):
+            os.utime(file, (in_three_days, in_three_days))
+    assert run(shop, "faketime", "-f", "+3d") != 0
+    [incident] = incidents(shop)
+    assert (incident["cause"], incident["node"]) == ("stale_input", node), incident["explanation"]
+    assert f"no delivery of {feed} since" in incident["explanation"]
+
+
+def test_it_is_said_that_a_build_was_killed(shop):
+    rows = (order(n, quantity=n % 9 + 1) for n in range(200_000))
+    shop.deliver("orders/2026-01-20/a.csv", ORDER + "".join(rows))
+    shop.output.write_text("")
+    process = shop.start("dbt", *BUILD)
+    while "START sql incremental model staging.stg_orders" not in shop.output.read_text():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    [incident] = incidents(shop)
+    assert incident["cause"] == "environment" and incident["over_at"] is None
+    assert "stg_orders was not finished" in incident["explanation"]
+    assert run(shop) == 0
+    [incident] = incidents(shop)
+    assert incident["over_at"]
+
+
+def test_it_is_said_that_the_landing_folder_is_gone(shop):
+    shop.landing.rename(shop.home / "moved")
+    assert run(shop) != 0
+    [incident] = incidents(shop)
+    assert (incident["cause"], incident["node"]) == ("environment", "unread_files"), incident["explanation"]
+
+
+def test_it_is_said_who_has_the_warehouse(shop):
+    edit(shop, "transform/macros/engine/duckdb_files.py", "LOCK_WAIT_SECONDS = 600", "LOCK_WAIT_SECONDS = 1")
+    holder = hold(shop, 600)
+    assert run(shop) != 0
+    newest = incidents(shop)[0]
+    assert (newest["cause"], newest["node"]) == ("environment", "opening_the_warehouse")
+    text = why(shop)
+    assert f"(PID {holder.pid})" in text and "Not seen: " in text
+    holder.kill()
+    holder.wait()
+    # The next build records it, and so it is over.
+    assert run(shop) == 0
+    [incident] = incidents(shop)
+    assert (incident["cause"], incident["node"]) == ("environment", "opening_the_warehouse")
+    assert incident["over_at"] and incident["runs"]
+    assert why(shop, "--run", incident["runs"]) == why(shop)
