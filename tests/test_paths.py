@@ -69,7 +69,7 @@ KEPT = ("products", "erasures")
 DBT = ("dbt", *BUILD)
 JOB = ("dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh")
 FAULT = "create or replace temporary table drill as select error('a drill') from glob('%s/%s.{{ this.identifier }}')"
-RECORD = '"{{ record_build() }}"'  # the post-hook of models and snapshots
+RECORD = '"{{ record_build() }}", "{{ record_finish() }}"'  # the post-hooks of models and snapshots
 
 zones = st.sampled_from(["UTC", "Asia/Kathmandu", "America/Los_Angeles", "Pacific/Kiritimati"])
 chances = st.integers(0, 2**16)
@@ -114,8 +114,9 @@ class Story(RuleBasedStateMachine):
         project = self.platform.project / "dbt_project.yml"
         before, after = (json.dumps(FAULT % (self.faults, when)) for when in ("before", "after"))
         config = project.read_text()
-        assert config.count(f"+post-hook: {RECORD}") == 2
-        config = config.replace(f"+post-hook: {RECORD}", f"+pre-hook: {before}\n    +post-hook: [{RECORD}, {after}]")
+        hooks = f"+post-hook: [{RECORD}]"
+        assert config.count(hooks) == 2
+        config = config.replace(hooks, f"+pre-hook: {before}\n    +post-hook: [{RECORD}, {after}]")
         project.write_text(config)
 
         self.reference = Reference(ROOT / "seeds")
