@@ -125,7 +125,7 @@ endef
 export TWINS
 
 clean:  ## Remove what builds made, except the environment and the landing folder
-	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.wal warehouse_marts.duckdb
+	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.* warehouse_marts.duckdb* warehouse_incidents.json* warehouse_unopened.json
 
 .DEFAULT_GOAL := help
 .PHONY: help setup deliveries-landed manifest run dev docs query why test soak bench bench-quick boundary graph lint deliveries lock clean

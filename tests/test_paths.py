@@ -69,7 +69,7 @@ KEPT = ("products", "erasures")
 DBT = ("dbt", *BUILD)
 JOB = ("dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh")
 FAULT = "create or replace temporary table drill as select error('a drill') from glob('%s/%s.{{ this.identifier }}')"
-RECORD = '"{{ record_build() }}", "{{ record_finish() }}"'  # the post-hooks of models and snapshots
+RECORD = '"{{ record_build() }}", "{{ record_table() }}"'  # the post-hooks of models and snapshots
 
 zones = st.sampled_from(["UTC", "Asia/Kathmandu", "America/Los_Angeles", "Pacific/Kiritimati"])
 chances = st.integers(0, 2**16)

@@ -40,11 +40,11 @@
         (invocation_args_dict.get('select') or []) | join(' '), run, code_id
     ) }};
     {# Builds that could not open the warehouse are recorded too, and over when one can. #}
-    {% set selected = [[opening(), 0, 'success', none, none, none], [ending(), none, none, none, none, none]] %}
+    {% set selected = [[opening(), 0, 'success', none, none], [ending(), none, none, none, none]] %}
     {% for node in selected_resources if node in graph.nodes or node.startswith('unit_test.') %}
-        {% do selected.append([node, none, none, none, none, none]) %}
+        {% do selected.append([node, none, none, none, none]) %}
     {% endfor %}
-    insert into ops.recorded_nodes {{ rows_of(invocation_id, selected) }};
+    {{ insert_nodes(invocation_id, selected) }};
     {% endif %}
 {% endmacro %}
 
@@ -55,6 +55,10 @@
         run.get('dagster/root_run_id'), run.get('dagster/retry_number', 0) | int + 1, who_started(run), code_id
     ] -%}
     {{ rows_of(values[0], [values[1:]]) | trim | replace('values', '', 1) }}
+{%- endmacro %}
+
+{% macro insert_nodes(build_id, nodes) -%}
+    insert into ops.recorded_nodes (build_id, node, position, status, message, seconds) {{ rows_of(build_id, nodes) }}
 {%- endmacro %}
 
 {% macro opening() %}
@@ -77,11 +81,58 @@
     {{ return('a person, in Dagster' if run else 'a person, with dbt') }}
 {% endmacro %}
 
-{# A hook after each model, snapshot and seed, in its transaction. #}
-{% macro record_finish() %}
+{# A hook after each model, snapshot and seed, in its transaction: how many rows it has now, and how new they can be. A view
+   is not counted, which would run it. dbt says the same in the line of the table, and Dagster with it. #}
+{% macro record_table() %}
     {% if execute %}
-    insert into ops.recorded_finishes values ('{{ invocation_id }}', '{{ model.unique_id }}')
+    {% set landing = landing_upstream(graph.nodes[model.unique_id]) %}
+    {% set record %}
+        insert into ops.recorded_tables
+        select
+            '{{ invocation_id }}',
+            '{{ model.unique_id }}',
+            {{ 'null' if model.config.materialized == 'view' else '(select count(*) from ' ~ this ~ ')' }},
+            {% if model.unique_id in landing %}
+            (select max(nullif(split_part(_batch_id, '/', 2), 'current.csv')) from {{ this }} where _row_no = 0)
+            {% else %}
+            (select max(newest_delivery) from ops.recorded_tables where node in ('{{ landing | join("', '") }}'))
+            {% endif %}
+        returning total_rows, newest_delivery
+    {% endset %}
+    {% set table = run_query(record)[0] %}
+    {% set said = [] %}
+    {% do said.append(table['total_rows'] ~ ' rows') if table['total_rows'] is not none %}
+    {% do said.append('newest delivery ' ~ table['newest_delivery']) if table['newest_delivery'] %}
+    {% if said %}
+        {% do store_raw_result('main', message=said | join(', '), code='OK', rows_affected=table['total_rows']) %}
     {% endif %}
+    {% if dbt_metadata_envs.get('DAGSTER_RUN') %}
+        {% set columns = {} %}
+        {% for column in adapter.get_columns_in_relation(this) %}
+            {% set description = model.columns.get(column.name, {}).get('description') %}
+            {% do columns.update({column.name: {'data_type': column.dtype | lower, 'description': description}}) %}
+        {% endfor %}
+        {# Dagster takes this line for itself, and shows the columns with the table. #}
+        {% do log(tojson({'columns': columns}), info=true) %}
+    {% endif %}
+    {% endif %}
+{% endmacro %}
+
+{# The landing models that a node is computed from, itself included. #}
+{% macro landing_upstream(node) %}
+    {% set known = graph.setdefault('landing_upstream', {}) %}
+    {% if node.unique_id not in known %}
+        {% set found = [] %}
+        {% for parent in node.depends_on.get('nodes', []) %}
+            {% if parent.startswith('source.') and graph.sources[parent].source_name == 'deliveries' %}
+                {% do found.append(node.unique_id) %}
+            {% elif parent in graph.nodes %}
+                {% do found.extend(landing_upstream(graph.nodes[parent])) %}
+            {% endif %}
+        {% endfor %}
+        {% do known.update({node.unique_id: found | unique | list}) %}
+    {% endif %}
+    {{ return(known[node.unique_id]) }}
 {% endmacro %}
 
 {# dbt's ids are `model.project.name`, and `unit_test.project.model.name`. #}
@@ -109,43 +160,16 @@
 {# A hook after each build. #}
 {% macro record_end(results) %}
     {% if execute %}
-    {% set rows = {} %}
-    {% set counts = [] %}
-    {% set outcomes = [[opening(), 0, 'success', none, none, none], [ending(), none, 'success', none, none, none]] %}
-    {% for result in results if result.node.unique_id in graph.nodes %}
-        {% if result.status in ('success', 'warn') and result.node.resource_type in ('model', 'snapshot', 'seed') %}
-            {% do counts.append("select '" ~ result.node.unique_id ~ "' as node, count(*) as total from " ~ result.node.relation_name) %}
-        {% endif %}
-    {% endfor %}
-    {% for count in run_query(counts | join(' union all ')) if counts %}
-        {% do rows.update({count['node']: count['total']}) %}
-    {% endfor %}
+    {% set outcomes = [[opening(), 0, 'success', none, none], [ending(), none, 'success', none, none]] %}
     {% for result in results if result.node.unique_id in graph.nodes or result.node.resource_type == 'unit_test' %}
         {% do outcomes.append([
-            result.node.unique_id, loop.index, result.status | string, (result.message or '')[:2000], result.execution_time,
-            rows.get(result.node.unique_id)
+            result.node.unique_id, loop.index, result.status | string, (result.message or '')[:2000], result.execution_time
         ]) %}
     {% endfor %}
     delete from ops.recorded_nodes where build_id = '{{ invocation_id }}';
-    insert into ops.recorded_nodes {{ rows_of(invocation_id, outcomes) }};
-    {{ record_deliveries() }}
+    {{ insert_nodes(invocation_id, outcomes) }};
     update ops.recorded_builds set ended_at = {{ dbt.current_timestamp() }} where build_id = '{{ invocation_id }}';
     {% endif %}
-{% endmacro %}
-
-{# How far the deliveries of each feed have come. #}
-{% macro record_deliveries() %}
-    {% for source in graph.sources.values() if source.source_name == 'deliveries' %}
-    {% set landed = load_cached_relation(api.Relation.create(target.database, 'landing', 'landing_' ~ source.name)) %}
-    {% if landed %}
-    insert into ops.recorded_deliveries
-    select
-        '{{ invocation_id }}', '{{ source.unique_id }}', '{{ source.name }}', 
-        max(nullif(split_part(_batch_id, '/', 2), 'current.csv'))
-    from {{ landed }}
-    where _row_no = 0;
-    {% endif %}
-    {% endfor %}
 {% endmacro %}
 
 {# The last hook: what is broken is told on the spot, and laid where it can be read while somebody has the warehouse. Where
@@ -175,12 +199,14 @@
 {% macro default__lay_out(incidents) %}
 {% endmacro %}
 
-{# `values`, each row after `first`. #}
+{# `values`, each row after `first`. There are hundreds, so text is quoted here, and by no macro each. #}
 {% macro rows_of(first, rows) -%}
     values
     {%- for row in rows %}
-    ({{ quoted(first) }}
-        {%- for value in row %}, {{ 'null' if value is none else value if value is number else quoted(value) }}{% endfor -%}
+    ('{{ first }}'
+        {%- for value in row -%}
+            , {{ 'null' if value is none else value if value is number else "'" ~ value | replace("'", "''") ~ "'" }}
+        {%- endfor -%}
     ){{ ', ' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
@@ -196,12 +222,10 @@
     );
     create table if not exists ops.recorded_dependencies (code_id varchar, node varchar, parent varchar);
     create table if not exists ops.recorded_nodes (
-        build_id varchar, node varchar, position integer, status varchar, message varchar, seconds double,
-        total_rows bigint
+        build_id varchar, node varchar, position integer, status varchar, message varchar, seconds double
     );
     create table if not exists ops.recorded_open_incidents (incident_no bigint);
-    create table if not exists ops.recorded_finishes (build_id varchar, node varchar);
-    create table if not exists ops.recorded_deliveries (
-        build_id varchar, node varchar, feed varchar, newest_delivery varchar
+    create table if not exists ops.recorded_tables (
+        build_id varchar, node varchar, total_rows bigint, newest_delivery varchar
     );
 {% endmacro %}

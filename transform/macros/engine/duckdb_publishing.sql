@@ -2,7 +2,7 @@
    writes: each new one is made under another name, as a copy of the last one with what has changed since, and then takes
    its place, so that whoever has the old one open keeps it whole, and waits for nobody. #}
 {% macro duckdb__publish(marts, version) %}
-    {% set file = quoted(modules.re.sub('([.]duckdb)?$', '_marts.duckdb', target.path, count=1)) %}
+    {% set file = beside_warehouse('_marts.duckdb') %}
     {% set new_file = file[:-1] ~ ".tmp'" %}
     {% set is_there = run_query('select is_file(' ~ file ~ ') as is_there')[0]['is_there'] %}
     {% set last_version = run_query('select max(version) as version from ' ~ change_feed_of('_published'))[0]['version'] %}
@@ -52,6 +52,11 @@
         {% do run_query(published) %}
     {% endif %}
 {% endmacro %}
+
+{# The path of a file beside the warehouse, as an SQL string: of `shop.duckdb` and '_marts.duckdb' `shop_marts.duckdb`. #}
+{% macro beside_warehouse(suffix) -%}
+    {{ return(quoted(modules.re.sub('([.]duckdb)?$', suffix, target.path, count=1))) }}
+{%- endmacro %}
 
 {# Which state of the warehouse a file was copied from: not always the last one, where one of the two was put back. #}
 {% macro version_of_file(file) %}

@@ -2,7 +2,7 @@
 
 {# The newest incidents as JSON, for `make why` and for alerts. #}
 {% macro duckdb__lay_out(incidents) %}
-    {% set file = quoted(modules.re.sub('([.]duckdb)?$', '_incidents.json', target.path, count=1)) %}
+    {% set file = beside_warehouse('_incidents.json') %}
     {% set new_file = file[:-1] ~ ".tmp'" %}
     {% do run_query('copy (from ' ~ incidents ~ ' order by incident_no desc limit 100) to ' ~ new_file ~ ' (format json, array true)') %}
     {% do run_query('select replace_file(' ~ new_file ~ ', ' ~ file ~ ')') %}
@@ -10,7 +10,7 @@
 
 {# Takes over what duckdb_files.py wrote down of builds that could not open the warehouse. #}
 {% macro duckdb__record_unopened() %}
-    {% set file = quoted(modules.re.sub('([.]duckdb)?$', '_unopened.json', target.path, count=1)) %}
+    {% set file = beside_warehouse('_unopened.json') %}
     {% if run_query('select is_file(' ~ file ~ ') as is_there')[0]['is_there'] %}
         {% set query %}
             create or replace temporary table unopened as
@@ -26,8 +26,7 @@
                 ~ build_values(build['build_id'], build['began_at'] | string, build['began_at'] | string, 'build', '', run, '')
             ) %}
             {% do run_query(
-                'insert into ops.recorded_nodes '
-                ~ rows_of(build['build_id'], [[opening(), 0, 'error', build['message'], none, none]])
+                insert_nodes(build['build_id'], [[opening(), 0, 'error', build['message'], none]])
             ) %}
         {% endfor %}
         {% do run_query('select remove_file(' ~ file ~ ')') %}

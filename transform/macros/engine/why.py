@@ -14,6 +14,10 @@ from pathlib import Path
 import duckdb
 
 
+def beside(warehouse: Path, name: str) -> Path:
+    return Path(f"{str(warehouse).removesuffix('.duckdb')}_{name}.json")
+
+
 def recorded(warehouse: Path) -> tuple[list[dict], str]:
     """The incidents, newest first, and what could not be seen."""
     query = "select to_json(list(incidents order by incident_no desc)) from ops.incidents as incidents"
@@ -25,14 +29,14 @@ def recorded(warehouse: Path) -> tuple[list[dict], str]:
     except duckdb.Error as error:
         holder = re.search(r"held in (.*? \(PID \d+\))", str(error))
         problem = f"is in use by {holder[1]}" if holder else f"cannot be opened: {str(error).splitlines()[0]}"
-    laid_out = Path(f"{warehouse.with_suffix('')}_incidents.json")
+    laid_out = beside(warehouse, "incidents")
     incidents = json.loads(laid_out.read_text()) if laid_out.exists() else []
     return incidents, f"Not seen: what happened since the last build ended. {warehouse} {problem}."
 
 
 def unopened(warehouse: Path) -> list[dict]:
     """Builds that could not open the warehouse, and are not in it yet, newest first."""
-    file = Path(f"{warehouse.with_suffix('')}_unopened.json")
+    file = beside(warehouse, "unopened")
     builds = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     return [
         {
@@ -65,7 +69,7 @@ def main() -> None:
     if found:
         print(found[0]["explanation"])
     elif arguments.run:
-        print(f"No incident of run {arguments.run} is known.")
+        sys.exit(f"No incident of run {arguments.run} is known. {not_seen}")
     else:
         print("Nothing has failed.")
     if not_seen:

@@ -13,13 +13,13 @@ with recursive outcomes as (
             when nodes.status in ('success', 'pass', 'warn', 'no-op', 'reused') then 'worked'
             when nodes.status = 'skipped' then 'skipped'
             when nodes.status is not null then 'failed'
-            when finished.node is not null then 'worked'
+            when tables.node is not null then 'worked'
             else 'unfinished'
         end as outcome
     from {{ source('ops', 'recorded_nodes') }} as nodes
     inner join {{ source('ops', 'recorded_builds') }} as builds on nodes.build_id = builds.build_id
-    left join {{ source('ops', 'recorded_finishes') }} as finished
-        on nodes.build_id = finished.build_id and nodes.node = finished.node
+    left join {{ source('ops', 'recorded_tables') }} as tables
+        on nodes.build_id = tables.build_id and nodes.node = tables.node
 ),
 
 in_order as (
@@ -115,8 +115,8 @@ late_feeds as (
     select
         broken.build_id,
         broken.node,
-        min(deliveries.feed) as feed,
-        min(deliveries.newest_delivery) as newest_delivery
+        split_part(lineage.ancestor, '.', 4) as feed,
+        max(case when landed_in.started_at <= broken.started_at then landed.newest_delivery end) as newest_delivery
     from broken
     inner join {{ source('ops', 'recorded_builds') }} as last_builds on broken.last_worked_at = last_builds.started_at
     inner join lineage on broken.code_id = lineage.code_id and broken.node = lineage.node
@@ -129,10 +129,22 @@ late_feeds as (
         on broken.build_id = late.build_id and tests.node = late.node
     inner join {{ source('ops', 'recorded_nodes') }} as earlier
         on last_builds.build_id = earlier.build_id and tests.node = earlier.node
-    inner join {{ source('ops', 'recorded_deliveries') }} as deliveries
-        on broken.build_id = deliveries.build_id and lineage.ancestor = deliveries.node
+    inner join {{ source('ops', 'recorded_dependencies') }} as readers
+        on broken.code_id = readers.code_id and lineage.ancestor = readers.parent
+    left join {{ source('ops', 'recorded_tables') }} as landed on readers.node = landed.node
+    left join {{ source('ops', 'recorded_builds') }} as landed_in on landed.build_id = landed_in.build_id
     where late.status = 'warn' and earlier.status = 'pass'
-    group by broken.build_id, broken.node
+    group by broken.build_id, broken.node, lineage.ancestor
+),
+
+late_feed as (
+    select
+        build_id,
+        node,
+        min(feed) as feed,
+        min_by(newest_delivery, feed) as newest_delivery
+    from late_feeds
+    group by build_id, node
 ),
 
 -- A node that is in the code no longer cannot work again.
@@ -146,49 +158,68 @@ gone as (
         on builds.code_id = code.code_id and broken.node = code.node
     where code.node is null
     group by broken.node
+),
+
+caused as (
+    select
+        broken.build_id,
+        broken.started_at,
+        broken.node,
+        broken.outcome,
+        broken.message,
+        broken.last_worked_at,
+        least(broken.worked_again_at, gone.gone_at) as mended_at,
+        waited_for.root_node,
+        changed_code.changed,
+        changed_code.total as changes,
+        late_feed.feed,
+        late_feed.newest_delivery,
+        case
+            when broken.outcome = 'skipped' or waited_for.root_node is not null then 'failed_dependency'
+            when broken.outcome = 'unfinished' or {{ is_of_the_machine('broken.message') }} then 'environment'
+            when broken.node like 'unit_test.%' then 'model_change'
+            when broken.last_worked_at is null or changed_code.total > 0 then 'model_change'
+            when late_feed.feed is not null and broken.message not like '%cannot be read%' then 'stale_input'
+            else 'bad_data'
+        end as cause
+    from broken
+    left join waited_for on broken.build_id = waited_for.build_id and broken.node = waited_for.node
+    left join changed_code on broken.build_id = changed_code.build_id and broken.node = changed_code.node
+    left join late_feed on broken.build_id = late_feed.build_id and broken.node = late_feed.node
+    left join gone on broken.node = gone.node
 )
 
 select
-    broken.build_id,
-    broken.started_at,
-    broken.node,
-    broken.outcome,
-    broken.message,
-    broken.last_worked_at,
-    least(broken.worked_again_at, gone.gone_at) as mended_at,
-    waited_for.root_node,
-    case
-        when broken.outcome = 'skipped' or waited_for.root_node is not null then 'failed_dependency'
-        when broken.outcome = 'unfinished' or {{ is_of_the_machine('broken.message') }} then 'environment'
-        when broken.node like 'unit_test.%' then 'model_change'
-        when broken.last_worked_at is null or changed_code.total > 0 then 'model_change'
-        when late_feeds.feed is not null and broken.message not like '%cannot be read%' then 'stale_input'
-        else 'bad_data'
-    end as cause,
-    case
-        when broken.outcome = 'skipped' or waited_for.root_node is not null
-            then concat('it waits for ', coalesce({{ name_of('waited_for.root_node') }}, 'what was not built'))
-        when broken.outcome = 'unfinished'
-            then 'the build ended without a word while this was under way or next: somebody killed it'
-        when {{ is_of_the_machine('broken.message') }}
-            then 'the machine said so, not the data'
-        when broken.node like 'unit_test.%'
-            then 'a unit test knows no data, so it is the model or the test'
-        when broken.last_worked_at is null
-            then 'it has never worked'
-        when changed_code.total > 1
-            then concat('the code of ', changed_code.changed, ' and ', changed_code.total - 1, ' more changed since')
-        when changed_code.total = 1
-            then concat('the code of ', changed_code.changed, ' has changed since')
-        when late_feeds.feed is not null and broken.message not like '%cannot be read%'
+    build_id,
+    started_at,
+    node,
+    outcome,
+    message,
+    last_worked_at,
+    mended_at,
+    root_node,
+    cause,
+    case cause
+        when 'failed_dependency'
+            then concat('it waits for ', coalesce({{ name_of('root_node') }}, 'what was not built'))
+        when 'environment'
+            then case outcome
+                when 'unfinished'
+                    then 'the build ended without a word while this was under way or next: somebody killed it'
+                else 'the machine said so, not the data'
+            end
+        when 'model_change'
+            then case
+                when node like 'unit_test.%' then 'a unit test knows no data, so it is the model or the test'
+                when last_worked_at is null then 'it has never worked'
+                when changes > 1 then concat('the code of ', changed, ' and ', changes - 1, ' more changed since')
+                else concat('the code of ', changed, ' has changed since')
+            end
+        when 'stale_input'
             then concat(
-                'no delivery of ', late_feeds.feed, ' since ', coalesce(late_feeds.newest_delivery, 'ever'),
+                'no delivery of ', feed, ' since ', coalesce(newest_delivery, 'ever'),
                 ', and it is late; no code has changed since'
             )
         else 'no code that it depends on has changed since, so what changed is what came'
     end as evidence
-from broken
-left join waited_for on broken.build_id = waited_for.build_id and broken.node = waited_for.node
-left join changed_code on broken.build_id = changed_code.build_id and broken.node = changed_code.node
-left join late_feeds on broken.build_id = late_feeds.build_id and broken.node = late_feeds.node
-left join gone on broken.node = gone.node
+from caused

@@ -124,7 +124,6 @@ told as (
 roots as (
     select
         incident_no,
-        count(*) as total,
         max_by(cause, -place) as cause,
         max_by(name, -place) as node,
         string_agg(text, {{ newline }} order by place) as text
@@ -181,8 +180,7 @@ spans as (
     select
         incident_no,
         min(started_at) as began_at,
-        case when count(*) = count(mended_at) then max(mended_at) end as over_at,
-        max(started_at) as last_seen_at
+        case when count(*) = count(mended_at) then max(mended_at) end as over_at
     from numbered
     group by incident_no
 )
