@@ -73,7 +73,7 @@ def entry_points(repository: dg.RepositoryDefinition, manifest: dict, instance: 
                     (
                         f"schedule `{schedule.name}`",
                         "automatic",
-                        f"`{schedule.cron_schedule}` {schedule.execution_timezone}",
+                        f"`{schedule.cron_schedule}` {schedule.execution_timezone or 'UTC'}",
                         "after people",
                     )
                 )

@@ -4,6 +4,9 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import apprise
@@ -20,19 +23,17 @@ if multiprocessing.parent_process() is None:
     project.prepare_if_dev()
 
 
-def explanation(run_id: str, otherwise: str) -> str:
-    """Why a run failed, as dbt found out at the end of its build, if it came that far."""
-    warehouse = os.environ.get("WAREHOUSE_PATH", "warehouse.duckdb")
-    file = project.project_dir / f"{warehouse.removesuffix('.duckdb')}_incidents.json"
-    known = json.loads(file.read_text()) if file.exists() else []
-    return next((one["explanation"] for one in known if run_id in (one["runs"] or "")), otherwise)
+def why(run_id: str, otherwise: str) -> str:
+    """What `make why` says of a run, where it knows of it."""
+    command = [sys.executable, "transform/macros/engine/why.py", "--run", run_id]
+    return subprocess.run(command, cwd=project.project_dir, capture_output=True, text=True).stdout or otherwise
 
 
 # Tests of sources (that they are on time) are checks too.
-settings = DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)
+translator = DagsterDbtTranslator(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
 
 
-@dbt_assets(manifest=project.manifest_path, dagster_dbt_translator=DagsterDbtTranslator(settings), pool="warehouse")
+@dbt_assets(manifest=project.manifest_path, dagster_dbt_translator=translator, pool="warehouse")
 def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource):
     # Unit tests are for changes of code, not for new data. One folder for what dbt writes: by default each run leaves
     # 12 MB in a new one.
@@ -41,9 +42,13 @@ def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource):
     os.environ["DBT_ENV_CUSTOM_ENV_DAGSTER_RUN"] = json.dumps({"run_id": context.run_id, **context.run.tags})
     build = dbt.cli(arguments, context=context, target_path=project.target_path / "dagster")
     try:
-        yield from build.stream()
+        for message in build.stream_raw_events():
+            for event in message.to_default_asset_events(build.manifest, translator, context, project=project):
+                # Of a table how many rows it has and how new they are; of a test how it went.
+                yield event.with_metadata({**event.metadata, "dbt": message.raw_event["data"]["status"]})
     except Exception as error:
-        raise dg.Failure(explanation(context.run_id, str(error))) from error
+        reason = why(context.run_id, str(error))
+        raise dg.Failure(reason, {"why": reason}) from error
     finally:
         # A dbt that hangs does not heed the interrupt of its run, and would keep the warehouse from the retry.
         build.process.kill()
@@ -58,6 +63,9 @@ refresh = dg.define_asset_job(
     tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_ASSET_FAILURE"},
 )
 
+# A writer renames its file when it is done.
+UNFINISHED = re.compile(r"^[._]|\.(tmp|part)$")
+
 # A person who launches a run does not wait behind those that start by themselves.
 BEHIND_PEOPLE = {"dagster/priority": "-1"}
 
@@ -65,7 +73,6 @@ nightly = dg.ScheduleDefinition(
     name="nightly",
     job=refresh,
     cron_schedule="0 3 * * *",
-    execution_timezone="UTC",
     description="Refreshes once a night, whatever arrived.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     tags=BEHIND_PEOPLE,
@@ -82,23 +89,18 @@ def deliveries(context: dg.SensorEvaluationContext):
     about_to_start = dg.RunsFilter(job_name="refresh", statuses=[Status.QUEUED, Status.NOT_STARTED, Status.STARTING])
     if context.instance.get_runs_count(about_to_start):
         return dg.SkipReason("The refresh that is about to start takes all that has arrived.")
-    landing, seen = project.project_dir / (os.environ.get("LANDING_DIR") or "landing"), []
-    for folder, _, names in os.walk(landing):
-        for name in names:
-            # A writer renames its file when it is done.
-            if not name.startswith((".", "_")) and not name.endswith((".tmp", ".part")):
-                status = os.stat(os.path.join(folder, name))
-                seen.append(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}")
-    cursor = hashlib.sha256("\n".join(sorted(seen)).encode(errors="replace")).hexdigest()
+    walk = os.walk(project.project_dir / (os.environ.get("LANDING_DIR") or "landing"))
+    files = (f"{folder}/{name}" for folder, _, names in walk for name in names if not UNFINISHED.search(name))
+    seen = sorted(f"{file} {(status := os.stat(file)).st_size} {status.st_mtime_ns}" for file in files)
+    cursor = hashlib.sha256("\n".join(seen).encode(errors="replace")).hexdigest()
     if cursor == context.cursor:
         return dg.SkipReason("Nothing has arrived.")
     context.update_cursor(cursor)
     return dg.RunRequest(tags=BEHIND_PEOPLE)
 
 
+# One message when runs of a job come to a status after they had the other one: trying again adds none.
 def alert(name: str, status: Status) -> dg.SensorDefinition:
-    """One message when runs of a job come to a status after they had the other one: trying again adds none."""
-
     @dg.run_status_sensor(
         status,
         name=name,
@@ -110,7 +112,7 @@ def alert(name: str, status: Status) -> dg.SensorDefinition:
         ended = dg.RunsFilter(job_name=run.job_name, statuses=[Status.SUCCESS, Status.FAILURE])
         before = context.instance.get_runs(ended, cursor=run.run_id, limit=1)
         if status != (before[0].status if before else Status.SUCCESS):
-            title, text = f"{run.job_name}: {name}", explanation(run.run_id, context.dagster_event.message)
+            title, text = f"{run.job_name}: {name}", why(run.run_id, context.dagster_event.message)
             context.log.info(f"{title}\n{text}")
             if (url := os.environ.get("ALERT_URL")) and not apprise.Apprise(url).notify(text, title):
                 raise dg.Failure(f"ALERT_URL does not take the message: {title}")
@@ -118,6 +120,7 @@ def alert(name: str, status: Status) -> dg.SensorDefinition:
     return tell
 
 
+sensors = [deliveries, alert("failing", Status.FAILURE), alert("working_again", Status.SUCCESS)]
 # Where a deployment does not say so, nothing is there that starts by itself.
 is_automatic = os.environ.get("AUTOMATIC_RUNS") == "on"
 
@@ -125,9 +128,7 @@ defs = dg.Definitions(
     assets=[warehouse],
     jobs=[refresh],
     schedules=[nightly] if is_automatic else [],
-    sensors=[deliveries, alert("failing", Status.FAILURE), alert("working_again", Status.SUCCESS)]
-    if is_automatic
-    else [],
+    sensors=sensors if is_automatic else [],
     # By itself the resource lets a launch choose another target, profile or project.
     resources={"dbt": dg.ResourceDefinition(lambda _: DbtCliResource(project_dir=project), config_schema={})},
     executor=dg.in_process_executor,
