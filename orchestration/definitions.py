@@ -43,12 +43,12 @@ def warehouse(context: dg.AssetExecutionContext, dbt: DbtCliResource):
     build = dbt.cli(arguments, context=context, target_path=project.target_path / "dagster")
     try:
         for message in build.stream_raw_events():
+            data = message.raw_event["data"]
             for event in message.to_default_asset_events(build.manifest, translator, context, project=project):
                 # Of a table how many rows it has and how new they are; of a test how it went.
-                yield event.with_metadata({**event.metadata, "dbt": message.raw_event["data"]["status"]})
+                yield event.with_metadata({**event.metadata, "dbt": data.get("result_message", data["status"])})
     except Exception as error:
-        reason = why(context.run_id, str(error))
-        raise dg.Failure(reason, {"why": reason}) from error
+        raise dg.Failure(reason := why(context.run_id, str(error)), {"why": reason}) from error
     finally:
         # A dbt that hangs does not heed the interrupt of its run, and would keep the warehouse from the retry.
         build.process.kill()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import BUILD, ROOT, differences
+from conftest import BUILD, ROOT, Platform, differences
 from reference import Reference
 
 FILES = sorted((ROOT / "orchestration").glob("**/*.py"))
@@ -36,6 +36,18 @@ def definitions(instance, monkeypatch):
     import definitions
 
     return definitions
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Platform:
+    """The sample, built by a run of the job."""
+    platform = Platform(tmp_path_factory.mktemp("ran"))
+    shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
+    assert platform.dbt("parse").code == 0
+    command = ["dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh"]
+    run = subprocess.run(command, cwd=ROOT, env=platform.instance(), capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr[-3000:]
+    return platform
 
 
 def code_lines(file: Path) -> set[int]:
@@ -160,12 +172,35 @@ def test_a_retry_resumes_and_writers_queue_for_the_warehouse(definitions):
         assert not instance.telemetry_enabled
 
 
-def test_the_job_gives_what_plain_dbt_gives(platform, instance):
-    shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
-    command = ["dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh"]
-    run = subprocess.run(command, cwd=ROOT, env=instance, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr[-3000:]
-    assert not differences(platform.tables(), Reference(ROOT / "seeds").build(platform.landing))
+def test_the_job_gives_what_plain_dbt_gives(ran):
+    assert not differences(ran.tables(), Reference(ROOT / "seeds").build(ran.landing))
+
+
+def test_dagster_knows_of_each_table_what_it_is_whose_it_is_and_what_is_in_it(ran, definitions, monkeypatch):
+    from dagster import AssetKey, DagsterInstance
+
+    monkeypatch.setenv("DAGSTER_HOME", str(ran.home / "dagster"))
+    nodes = json.loads((ran.home / "target" / "manifest.json").read_text())["nodes"].values()
+    [assets] = set(definitions.defs.get_repository_def().assets_defs_by_key.values())
+    with DagsterInstance.get() as instance:
+        for spec in assets.specs:
+            [node] = [
+                node for node in nodes if node["alias"] == spec.key.path[-1] and node["schema"] == spec.key.path[0]
+            ]
+            table = f'"{node["schema"]}"."{node["alias"]}"'
+            assert node["description"] in spec.description
+            assert spec.owners and spec.group_name
+            metadata = instance.get_latest_materialization_event(spec.key).asset_materialization.metadata
+            columns = {column.name: column for column in metadata["dagster/column_schema"].value.columns}
+            described = ran.query(f"select column_name, lower(column_type) from (describe {table})")
+            assert {name: column.type for name, column in columns.items()} == dict(described)
+            assert all(column.description for name, column in columns.items() if name in node["columns"])
+            if node["config"]["materialized"] != "view":
+                [(rows,)] = ran.query(f"select count(*) from {table}")
+                assert metadata["dbt"].value.split(", ")[0] == f"{rows} rows"
+        newest = max(path.parent.name for path in ran.landing.glob("orders/2026-01-*/*"))
+        orders = instance.get_latest_materialization_event(AssetKey(["marts", "fct_orders"])).asset_materialization
+        assert f", newest delivery {newest}" in orders.metadata["dbt"].value
 
 
 def test_the_sensor_asks_for_one_run_when_something_has_arrived_and_is_done(platform, definitions):

@@ -48,7 +48,7 @@ in_order as (
 numbered as (
     select
         *,
-        sum(case when open_until is null or started_at > open_until then 1 else 0 end) over (
+        count(case when open_until is null or started_at > open_until then 1 end) over (
             order by started_at, node rows between unbounded preceding and current row
         ) as incident_no
     from in_order
