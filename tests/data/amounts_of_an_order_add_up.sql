@@ -1,4 +1,6 @@
 -- What an order was paid is kept in two tables, which different changes bring up to date.
+{{ config(meta={'dagster': {'ref': {'name': 'fct_orders'}}}) }}
+
 with payments as (
     select
         order_id,

@@ -1,4 +1,6 @@
 -- An order that moved to another day or country has to be gone from where it was.
+{{ config(meta={'dagster': {'ref': {'name': 'fct_daily_revenue'}}}) }}
+
 with orders as (
     select
         orders.ordered_on,

@@ -1,4 +1,6 @@
 -- Every table that stores personal values, from landing to the marts.
+{{ config(meta={'dagster': {'ref': {'name': 'dim_customers'}}}) }}
+
 {%- set tables = [
     'landing_customers', 'stg_customers', 'customer_changes', 'current_customers', 'dim_customers',
     'dim_customers_history'

@@ -1,5 +1,5 @@
 -- Informs: a retraction may come before its batch, but a mistyped path looks the same.
-{{ config(severity='warn') }}
+{{ config(severity='warn', meta={'dagster': {'ref': {'name': 'landing_audit'}}}) }}
 
 select
     retractions.batch_id,

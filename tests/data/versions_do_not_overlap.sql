@@ -1,4 +1,6 @@
 -- Whoever joins a history at a moment has to find at most one version, and a version that holds is the last one.
+{{ config(meta={'dagster': {'ref': {'name': 'dim_customers_history'}}}) }}
+
 with versions as (
     select
         'customer' as kind,

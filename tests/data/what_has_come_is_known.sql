@@ -1,5 +1,7 @@
 -- A customer or an order that came late is known to what waited for it. (That what is known is there is tested beside
 -- the models.)
+{{ config(meta={'dagster': {'ref': {'name': 'fct_orders'}}}) }}
+
 select
     orders.order_id,
     null as payment_id
