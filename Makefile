@@ -82,6 +82,9 @@ why: setup  ## Explain the newest incident, also during a build: RUN=id of Dagst
 test: setup  ## Run every test
 	pytest
 
+pictures: setup  ## Take the README's pictures anew, with the package chromium
+	PICTURES=tests/pictures pytest --numprocesses 0 tests/test_browser.py
+
 soak: setup  ## Try to break it for as long as you like: MINUTES=60 SEED=number (a seed tells the same stories again)
 	SOAK_MINUTES=$(or $(MINUTES),60) $(if $(SEED),SOAK_SEED=$(SEED)) pytest --dist load tests/test_paths.py tests/test_drills.py tests/test_kills.py tests/test_readers.py
 
@@ -128,4 +131,4 @@ clean:  ## Remove what builds made, except the environment and the landing folde
 	rm -rf target logs .dagster warehouse.duckdb warehouse.duckdb.* warehouse_marts.duckdb* warehouse_incidents.json* warehouse_unopened.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deliveries-landed manifest run dev docs query why test soak bench bench-quick boundary graph lint deliveries lock clean
+.PHONY: help setup deliveries-landed manifest run dev docs query why test pictures soak bench bench-quick boundary graph lint deliveries lock clean

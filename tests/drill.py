@@ -63,6 +63,12 @@ class Command(NamedTuple):
         return {name.split(".")[-1] for name in self.arguments[-1].split()}
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Dagster:
     """An instance with the shipped dagster.yaml, and all that `make dev` starts for it."""
 
@@ -112,9 +118,7 @@ class Dagster:
         return process
 
     def start(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.process = self.command("dagster", "dev", "-h", "127.0.0.1", "-p", str(self.port), *FILE)
         self.wait(lambda: self.ask("{workspaceOrError {... on Workspace {locationEntries {loadStatus}}}}"), 120)
 
