@@ -40,6 +40,9 @@ Tables = dict[str, dict[tuple, dict]]
 
 # What orchestration runs, without the selection: unit tests are for changes of code.
 BUILD = ("build", "--exclude-resource-type", "unit_test")
+# A run of the one job, without the daemon.
+DEFINITIONS = ("-f", "orchestration/definitions.py")
+JOB = ("dagster", "job", "execute", *DEFINITIONS, "-j", "refresh")
 
 
 class Run(NamedTuple):
@@ -142,6 +145,12 @@ class Platform:
         file = self.landing / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replaces what stands once in a file of the project."""
+        code = (self.project / file).read_text()
+        assert code.count(old) == 1
+        (self.project / file).write_text(code.replace(old, new))
 
 
 def by_key(name: str, rows: list[dict]) -> dict[tuple, dict]:

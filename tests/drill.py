@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from conftest import BUILD, ROOT, Platform, copied
+from conftest import BUILD, DEFINITIONS, JOB, ROOT, Platform, copied
 
 REPOSITORY = {"repositoryLocationName": "definitions.py", "repositoryName": "__repository__"}
-JOB = {**REPOSITORY, "jobName": "refresh"}
-FILE = ["-f", "orchestration/definitions.py"]
-LAUNCH = "mutation($run: ExecutionParams!) {launchRun(executionParams: $run) {... on LaunchRunSuccess {run {runId}}}}"
+REFRESH = {**REPOSITORY, "jobName": "refresh"}
+LAUNCH = (
+    "mutation($run: ExecutionParams!) {launched: launchRun(executionParams: $run)"
+    " {... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"
+)
+LAUNCH_AGAIN = LAUNCH.replace("launchRun(", "launchRunReexecution(")
 RUNS = "{runsOrError {... on Runs {results {runId status parentRunId startTime endTime tags {key value}}}}}"
 START = {
     "schedule": (
@@ -119,7 +122,7 @@ class Dagster:
 
     def start(self) -> None:
         self.port = free_port()
-        self.process = self.command("dagster", "dev", "-h", "127.0.0.1", "-p", str(self.port), *FILE)
+        self.process = self.command("dagster", "dev", "-h", "127.0.0.1", "-p", str(self.port), *DEFINITIONS)
         self.wait(lambda: self.ask("{workspaceOrError {... on Workspace {locationEntries {loadStatus}}}}"), 120)
 
     def stop(self) -> None:
@@ -143,16 +146,22 @@ class Dagster:
         assert "errors" not in content, content
         return content["data"]
 
-    def launch(self, tags: dict[str, str] | None = None, **selection) -> str:
-        """Launches as the UI does."""
-        metadata = {"tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]}
-        answer = self.ask(LAUNCH, run={"selector": {**JOB, **selection}, "executionMetadata": metadata})
-        return answer["launchRun"]["run"]["runId"]
+    def launch(self, tags: dict[str, str] | None = None, parent: str | None = None, **selection) -> str:
+        """Launches as the UI does; a run that has a parent tries that one again."""
+        tags, metadata = dict(tags or {}), {}
+        if parent:
+            tags |= {"dagster/parent_run_id": parent, "dagster/root_run_id": parent}
+            metadata = {"parentRunId": parent, "rootRunId": parent}
+        metadata["tags"] = [{"key": key, "value": value} for key, value in tags.items()]
+        run = {"selector": {**REFRESH, **selection}, "executionMetadata": metadata}
+        launched = self.ask(LAUNCH_AGAIN if parent else LAUNCH, run=run)["launched"]
+        assert "run" in launched, launched
+        return launched["run"]["runId"]
 
     def launch_by(self, path: str) -> Callable[[], bool | None]:
         """Launches by an entry point. The function that it gives says whether that ended well; None before the end."""
         if path in ("cli", "dbt"):
-            by_hand = {"cli": ("dagster", "job", "execute", *FILE, "-j", "refresh"), "dbt": ("dbt", *BUILD)}
+            by_hand = {"cli": JOB, "dbt": ("dbt", *BUILD)}
             process = self.command(*by_hand[path])
             return lambda: None if process.poll() is None else process.returncode == 0
         known = {run["runId"] for run in self.runs()}

@@ -33,12 +33,6 @@ from cast_rows
 """
 
 
-def edit(platform: Platform, file: str, old: str, new: str) -> None:
-    code = (platform.project / file).read_text()
-    assert old in code
-    (platform.project / file).write_text(code.replace(old, new))
-
-
 def reviews(platform: Platform) -> list[tuple]:
     return platform.query("select review_id, stars, reasons from staging.stg_reviews order by 1")
 
@@ -48,14 +42,12 @@ def test_a_feed_is_added_to_a_warehouse_that_is_in_use(copied_platform):
     models = copied_platform.project / "transform/models"
     (models / "landing/landing_reviews.sql").write_text("{{ land('reviews', ['review_id', 'stars']) }}\n")
     (models / "staging/stg_reviews.sql").write_text(STAGING)
-    edit(
-        copied_platform,
+    copied_platform.edit(
         "transform/macros/landing.sql",
         "'erasures', 'retractions'",
         "'erasures', 'retractions', 'reviews'",
     )
-    edit(
-        copied_platform,
+    copied_platform.edit(
         "transform/models/landing/deliveries.yml",
         "    tables:\n",
         "    tables:\n      - {name: reviews, description: What people think of products.}\n",
@@ -63,7 +55,7 @@ def test_a_feed_is_added_to_a_warehouse_that_is_in_use(copied_platform):
     for file, upstream in (("redeliveries/newest_contents", "landing_"), ("quarantine/quarantine", "stg_")):
         given = f"      - input: ref('{upstream}retractions')\n"
         new = f"      - {{input: ref('{upstream}reviews'), rows: []}}\n"
-        edit(copied_platform, f"cleanup_models/models/{file}.yml", given, new + given)
+        copied_platform.edit(f"cleanup_models/models/{file}.yml", given, new + given)
 
     copied_platform.deliver("reviews/2026-01-01/a.csv", "review_id,stars\n1,5\n2,9\n")
     run = copied_platform.dbt("build")
@@ -81,8 +73,7 @@ def test_a_feed_is_added_to_a_warehouse_that_is_in_use(copied_platform):
 
 def test_a_landing_table_keeps_its_rows_when_its_change_feed_gets_a_column(copied_platform, tmp_path):
     copied_platform.build()
-    edit(
-        copied_platform,
+    copied_platform.edit(
         "transform/macros/landing.sql",
         "change_feed=['_batch_id']",
         "change_feed=['_batch_id', '_row_no']",
@@ -101,7 +92,7 @@ def test_a_landing_table_keeps_its_rows_when_its_change_feed_gets_a_column(copie
 
 
 def test_a_model_that_keeps_no_change_feed_is_named_when_its_changes_are_asked_for(copied_platform):
-    edit(copied_platform, "transform/models/marts/fct_orders.sql", "'order_id', change_feed=", "'order_id', other=")
+    copied_platform.edit("transform/models/marts/fct_orders.sql", "'order_id', change_feed=", "'order_id', other=")
     run = copied_platform.dbt("build")
     assert run.code != 0
     assert (

@@ -7,14 +7,10 @@ import time
 from typing import ClassVar
 
 import pytest
-from drill import JOB, REPOSITORY, START, STOP, Drill, running
+from drill import REPOSITORY, START, STOP, Drill, running
 from test_bad_input import ORDER, hold
 from test_why import incidents
 
-REEXECUTE = (
-    "mutation($run: ExecutionParams!) {launched: launchRunReexecution(executionParams: $run)"
-    " {... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"
-)
 NO_RETRIES = {"dagster/max_retries": "0"}
 
 
@@ -81,19 +77,11 @@ def test_a_retry_that_did_other_work_than_what_had_failed_is_told(drill, models,
     drill.model_fails.unlink()
     selection = [{"path": key} for key in drill.asset_keys() if models is None or key[-1] in models]
     selected = {} if models is None else {"assetSelection": selection}
-    # As the UI asks for it.
-    tags = {**NO_RETRIES, "dagster/parent_run_id": root, "dagster/root_run_id": root}
-    lineage = {
-        "parentRunId": root,
-        "rootRunId": root,
-        "tags": [{"key": key, "value": value} for key, value in tags.items()],
-    }
-    run = drill.ask(REEXECUTE, run={"selector": {**JOB, **selected}, "executionMetadata": lineage})
-    assert "run" in run["launched"], run
+    again = drill.launch(NO_RETRIES, root, **selected)
     drill.wait(lambda: drill.statuses(root) == ["FAILURE", "SUCCESS"])
     newest = incidents(drill.platform)[0]
     assert "wrong_retry: this retry " in newest["explanation"] and evidence in newest["explanation"]
-    assert newest["node"] == "unique_payments" and run["launched"]["run"]["runId"] in newest["runs"]
+    assert newest["node"] == "unique_payments" and again in newest["runs"]
     assert bool(newest["over_at"]) == (models is None)
     whole = drill.launch()
     drill.wait(lambda: drill.statuses(whole) == ["SUCCESS"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import BUILD, ROOT, Platform, differences
+from conftest import BUILD, JOB, ROOT, Platform, differences
 from reference import Reference
 
 FILES = sorted((ROOT / "orchestration").glob("**/*.py"))
@@ -44,8 +44,7 @@ def ran(tmp_path_factory) -> Platform:
     platform = Platform(tmp_path_factory.mktemp("ran"))
     shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
     assert platform.dbt("parse").code == 0
-    command = ["dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh"]
-    run = subprocess.run(command, cwd=ROOT, env=platform.instance(), capture_output=True, text=True)
+    run = subprocess.run(JOB, cwd=ROOT, env=platform.instance(), capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr[-3000:]
     return platform
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from conftest import BUILD, ROOT, SEED, SOAK_MINUTES, Platform, Run, copied, differences, keyed
+from conftest import BUILD, JOB, ROOT, SEED, SOAK_MINUTES, Platform, Run, copied, differences, keyed
 from hypothesis import HealthCheck, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.internal.conjecture import engine
@@ -67,7 +67,6 @@ EDITS = {  # a change of logic: file, old, new
 # Feeds of which a build keeps what it once saw: what a killed build may have seen is not rewritten before a whole one.
 KEPT = ("products", "erasures")
 DBT = ("dbt", *BUILD)
-JOB = ("dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh")
 FAULT = "create or replace temporary table drill as select error('a drill') from glob('%s/%s.{{ this.identifier }}')"
 RECORD = '"{{ record_build() }}", "{{ record_table() }}"'  # the post-hooks of models and snapshots
 

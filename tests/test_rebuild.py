@@ -31,13 +31,10 @@ def everything(platform: Platform) -> dict[str, list[tuple]]:
 
 @pytest.mark.parametrize("what", EDITS)
 def test_after_a_change_of(what, copied_platform, tmp_path):
-    file, old, new = EDITS[what]
     copied_platform.build()
     before = everything(copied_platform)
 
-    code = (copied_platform.project / file).read_text()
-    assert old in code
-    (copied_platform.project / file).write_text(code.replace(old, new))
+    copied_platform.edit(*EDITS[what])
     copied_platform.build()
     assert "fct_daily_revenue" in rebuilt(copied_platform)
     assert "landing_orders" not in rebuilt(copied_platform) or "macro" in what

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import BUILD, ROOT, Platform, copied
+from conftest import BUILD, JOB, ROOT, Platform, copied
 from test_bad_input import MOMENT, ORDER, damaged_parquet, hold
 
-JOB = ("dagster", "job", "execute", "-f", "orchestration/definitions.py", "-j", "refresh")
 CUSTOMERS = "customer_id,name,email,country_code,signed_up_at\n"
 
 
@@ -35,12 +34,6 @@ def run(platform: Platform, *before: str, **environment: str) -> int:
     process = platform.start(*before, *JOB, **environment)
     process.join(600)
     return process.exitcode
-
-
-def edit(platform: Platform, file: str, old: str, new: str) -> None:
-    path = platform.project / file
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new, 1))
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +73,15 @@ def order(number: int | str, customer: str = "C001", product: str = "P01", quant
 
 
 def a_model_asks_for_a_column_that_is_not_there(shop):
-    edit(shop, "transform/models/marts/fct_orders.sql", "quantity * unit_price", "quantity * price")
+    shop.edit("transform/models/marts/fct_orders.sql", "quantity * unit_price", "quantity * price")
 
 
 def a_macro_is_broken(shop):
-    edit(shop, "transform/macros/casts.sql", "as bigint) end", "as biginteger) end")
+    shop.edit("transform/macros/casts.sql", "as bigint) end", "as biginteger) end")
 
 
 def a_change_makes_a_test_fail(shop):
-    edit(shop, "cleanup_models/models/duplicates/unique_payments.sql", "where rank = 1", "where rank < 9")
+    shop.edit("cleanup_models/models/duplicates/unique_payments.sql", "where rank = 1", "where rank < 9")
 
 
 def a_file_is_corrupt(shop):
@@ -198,7 +191,7 @@ def test_it_is_said_that_the_landing_folder_is_gone(shop):
 
 
 def test_it_is_said_who_has_the_warehouse(shop):
-    edit(shop, "transform/macros/engine/duckdb_files.py", "LOCK_WAIT_SECONDS = 600", "LOCK_WAIT_SECONDS = 1")
+    shop.edit("transform/macros/engine/duckdb_files.py", "LOCK_WAIT_SECONDS = 600", "LOCK_WAIT_SECONDS = 1")
     holder = hold(shop, 600)
     assert run(shop) != 0
     newest = incidents(shop)[0]
