@@ -140,7 +140,7 @@ def test_two_causes_at_once_are_both_told(shop):
     assert "unread_files failed" in incident["explanation"] and "bad_data" in incident["explanation"]
 
 
-@pytest.mark.skipif(not shutil.which("faketime"), reason="a late feed takes days, or faketime")
+@pytest.mark.skipif(not shutil.which("faketime"), reason="install `faketime`: a feed is late only after days")
 @pytest.mark.parametrize(
     ("feed", "path", "content", "node"),
     [
