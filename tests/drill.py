@@ -44,6 +44,10 @@ STATE = {
         " {found: sensorOrError(sensorSelector: $entry) {... on Sensor {state: sensorState {status}}}}"
     ),
 }
+TICKS = (
+    "query($entry: SensorSelector!) {found: sensorOrError(sensorSelector: $entry)"
+    " {... on Sensor {sensorState {ticks {timestamp status skipReason}}}}}"
+)
 STOP = {
     "schedule": "mutation($id: String!) {stopRunningSchedule(id: $id) {__typename}}",
     "sensor": "mutation($id: String!) {stopSensor(id: $id) {__typename}}",
@@ -216,6 +220,16 @@ class Dagster:
         logs = self.ask("query($key: [String!]!) {capturedLogs(logKey: $key) {stdout}}", key=key)["capturedLogs"]
         return logs["stdout"] or ""  # None as long as nothing is written
 
+    def look(self, sensor: str) -> dict:
+        """The next look of a sensor, when it is over."""
+        began, entry = time.time(), {**REPOSITORY, "sensorName": sensor}
+
+        def found():
+            ticks = self.ask(TICKS, entry=entry)["found"]["sensorState"]["ticks"]
+            return [tick for tick in ticks if tick["timestamp"] > began and tick["status"] != "STARTED"]
+
+        return self.wait(found)[-1]
+
     def settle(self) -> None:
         """Waits until no run is under way, and none is about to be tried again."""
 
@@ -281,6 +295,9 @@ class Drill(Dagster):
             # A drill switches them on when it needs them.
             "DefaultScheduleStatus.RUNNING": "DefaultScheduleStatus.STOPPED",
             "DefaultSensorStatus.RUNNING": "DefaultSensorStatus.STOPPED",
+            # Sensors look as often as the daemon does, every five seconds.
+            "minimum_interval_seconds=30": "minimum_interval_seconds=1",
+            "        name=name,": "        name=name, minimum_interval_seconds=1,",
         }.items():
             assert old in text
             text = text.replace(old, new, 1)
@@ -294,6 +311,8 @@ class Drill(Dagster):
             f"select * from glob('{self.test_fails}') where exists (from {{{{ ref('customer_changes') }}}})"
         )
         super().__init__(platform, settings)
+        # How often the daemon looks for runs to try again; by default five.
+        self.environment["DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS"] = "1"
 
     def builds(self) -> dict[str, int]:
         return dict(self.platform.query("select model, max(build_no) from change_feed._builds group by model"))

@@ -30,17 +30,22 @@ def incidents(platform: Platform) -> list[dict]:
 
 def run(platform: Platform, *before: str, **environment: str) -> int:
     """As `make run`: a run of the job, on an instance with the shipped dagster.yaml."""
-    assert platform.dbt("--quiet", "parse").code == 0
     process = platform.start(*before, *JOB, **environment)
     process.join(600)
     return process.exitcode
+
+
+def change(platform: Platform, file: str, old: str, new: str) -> None:
+    """A change of code, with the manifest that `make run` would make of it."""
+    platform.edit(file, old, new)
+    assert platform.dbt("--quiet", "parse").code == 0
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     """The sample, built; with tests of its data that a shop might have."""
     home = tmp_path_factory.mktemp("built")
-    platform = copied(home)
+    platform = copied(home / "shop")
     shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
     for name, query in {
         "orders_are_not_huge": "from {{ ref('fct_orders') }} where quantity > 5000",
@@ -57,15 +62,19 @@ def built(tmp_path_factory) -> Path:
         ),
     }.items():
         (platform.project / "tests" / "data" / f"{name}.sql").write_text(f"select * {query}\n")
+    assert platform.dbt("--quiet", "parse").code == 0
     assert run(platform) == 0, platform.output.read_text()[-3000:]
     assert why(platform) == "Nothing has failed.\n"
+    (home / "shop").rename(home / "kept")
     return home
 
 
 @pytest.fixture
-def shop(built, tmp_path) -> Platform:
-    shutil.copytree(built, tmp_path / "shop", symlinks=True)
-    return Platform(tmp_path / "shop" / "platform", tmp_path / "shop" / "project")
+def shop(built) -> Platform:
+    """In the place where it was built: elsewhere dbt would parse all of it again."""
+    shutil.copytree(built / "kept", built / "shop", symlinks=True)
+    yield Platform(built / "shop" / "platform", built / "shop" / "project")
+    shutil.rmtree(built / "shop")
 
 
 def order(number: int | str, customer: str = "C001", product: str = "P01", quantity: int = 1, price: str = "1") -> str:
@@ -73,15 +82,15 @@ def order(number: int | str, customer: str = "C001", product: str = "P01", quant
 
 
 def a_model_asks_for_a_column_that_is_not_there(shop):
-    shop.edit("transform/models/marts/fct_orders.sql", "quantity * unit_price", "quantity * price")
+    change(shop, "transform/models/marts/fct_orders.sql", "quantity * unit_price", "quantity * price")
 
 
 def a_macro_is_broken(shop):
-    shop.edit("transform/macros/casts.sql", "as bigint) end", "as biginteger) end")
+    change(shop, "transform/macros/casts.sql", "as bigint) end", "as biginteger) end")
 
 
 def a_change_makes_a_test_fail(shop):
-    shop.edit("cleanup_models/models/duplicates/unique_payments.sql", "where rank = 1", "where rank < 9")
+    change(shop, "cleanup_models/models/duplicates/unique_payments.sql", "where rank = 1", "where rank < 9")
 
 
 def a_file_is_corrupt(shop):
