@@ -153,7 +153,9 @@ gone as (
         broken.node,
         min(builds.started_at) as gone_at
     from broken
-    inner join {{ source('ops', 'recorded_builds') }} as builds on broken.started_at < builds.started_at
+    -- Of what a build that could not begin had for code nothing is known.
+    inner join {{ source('ops', 'recorded_builds') }} as builds
+        on broken.started_at < builds.started_at and builds.code_id <> ''
     left join {{ source('ops', 'recorded_code') }} as code
         on builds.code_id = code.code_id and broken.node = code.node
     where code.node is null
