@@ -207,7 +207,7 @@ select
         when 'environment'
             then case outcome
                 when 'unfinished'
-                    then 'the build ended without a word while this was under way or next: somebody killed it'
+                    then 'the build ended without a word, this under way or next: it was killed, or the disk was full'
                 else 'the machine said so, not the data'
             end
         when 'model_change'
