@@ -62,26 +62,38 @@ def test_an_incident_with_its_retries_is_told_once_and_its_end_once(drill):
 
 
 @pytest.mark.parametrize(
-    ("models", "evidence"),
+    ("cause", "models", "evidence"),
     [
-        (None, "that had not failed"),
-        (["dim_customers"], "left out"),
-        (["unique_payments"], "left out"),
+        ("bad_data", None, "that had not failed"),
+        ("model_change", ["dim_customers"], "left out"),
+        ("bad_data", ["unique_payments"], "left out"),
     ],
     ids=["everything", "something else", "a part"],
 )
-def test_a_retry_that_did_other_work_than_what_had_failed_is_told(drill, models, evidence):
-    drill.model_fails.touch()
+def test_a_retry_that_did_other_work_than_what_had_failed_is_told(drill, cause, models, evidence):
+    """What it was that failed is told as well, of each cause."""
+    model = "cleanup_models/models/duplicates/unique_payments.sql"
+    if cause == "model_change":
+        drill.platform.edit(model, "where rank = 1", "where place = 1")
+    else:
+        drill.model_fails.touch()
     root = drill.launch(tags=NO_RETRIES)
     drill.wait(lambda: drill.statuses(root) == ["FAILURE"])
-    drill.model_fails.unlink()
+    if cause == "model_change":
+        drill.platform.edit(model, "where place = 1", "where rank = 1")
+    else:
+        drill.model_fails.unlink()
     selection = [{"path": key} for key in drill.asset_keys() if models is None or key[-1] in models]
     selected = {} if models is None else {"assetSelection": selection}
     again = drill.launch(NO_RETRIES, root, **selected)
     drill.wait(lambda: drill.statuses(root) == ["FAILURE", "SUCCESS"])
     newest = incidents(drill.platform)[0]
     assert "wrong_retry: this retry " in newest["explanation"] and evidence in newest["explanation"]
-    assert newest["node"] == "unique_payments" and again in newest["runs"]
+    assert f"unique_payments failed at {newest['began_at'][:19]}".replace("T", " ") in newest["explanation"]
+    assert f"Why:   {cause}: " in newest["explanation"]
+    assert (newest["node"], newest["cause"]) == ("unique_payments", cause) and again in newest["runs"]
+    if models is not None:
+        assert f"{min(drill.downstream('unique_payments') - {*models})} was dealt with wrongly" in newest["explanation"]
     assert bool(newest["over_at"]) == (models is None)
     if models is not None:
         whole = drill.launch()
@@ -89,11 +101,18 @@ def test_a_retry_that_did_other_work_than_what_had_failed_is_told(drill, models,
         assert incidents(drill.platform)[0]["over_at"]
 
 
-def test_while_a_refresh_is_queued_the_sensor_is_quiet_and_then_asks_for_one_run(drill):
+def open_to(drill, runs: int) -> None:
+    """How many runs at a time may have the warehouse: none, for maintenance."""
+    assert drill.command("dagster", "instance", "concurrency", "set", "warehouse", str(runs)).wait(120) == 0
+
+
+def test_while_the_warehouse_is_kept_for_maintenance_what_runs_ends_what_comes_waits_and_the_sensor_is_quiet(drill):
+    """And then the sensor asks for one run."""
     drill.settle()
     holder = hold(drill.platform, 600)
     first, second = drill.launch(), drill.launch()
     drill.wait(lambda: drill.statuses(first) == ["STARTED"] and drill.statuses(second) == ["QUEUED"])
+    open_to(drill, 0)
     for name in ("a", "b"):
         drill.platform.deliver(f"orders/2026-01-21/{name}.csv", ORDER)
     sensor = {"entry": {**REPOSITORY, "sensorName": "deliveries"}}
@@ -103,6 +122,12 @@ def test_while_a_refresh_is_queued_the_sensor_is_quiet_and_then_asks_for_one_run
     known = len(drill.runs())
     holder.kill()
     holder.wait()
+    drill.wait(lambda: drill.statuses(first) == ["SUCCESS"])
+    # Meanwhile the queue is looked at as well, several times.
+    assert drill.look("deliveries")["status"] == "SKIPPED"
+    assert drill.statuses(second) == ["QUEUED"] and len(drill.runs()) == known
+    open_to(drill, 1)
+    drill.wait(lambda: drill.statuses(second) == ["SUCCESS"])
     drill.wait(lambda: len(drill.runs()) > known)
     drill.settle()
     drill.look("deliveries")
