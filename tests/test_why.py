@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -81,6 +82,10 @@ def order(number: int | str, customer: str = "C001", product: str = "P01", quant
     return f"I,NEW{number},{customer},{product},paid,{quantity},{price},{MOMENT},{MOMENT},1\n"
 
 
+def many_orders(number: int) -> str:
+    return ORDER + "".join(order(n, quantity=n % 9 + 1) for n in range(number))
+
+
 def a_model_asks_for_a_column_that_is_not_there(shop):
     change(shop, "transform/models/marts/fct_orders.sql", "quantity * unit_price", "quantity * price")
 
@@ -101,6 +106,28 @@ def rows_fail_a_test(shop):
     shop.deliver("orders/2026-01-20/a.csv", ORDER + order(1, quantity=9999))
 
 
+def a_column_of_the_snapshot_is_not_there(shop):
+    change(
+        shop,
+        "cleanup_models/models/history_of_a_source_that_forgets/products_snapshot.yml",
+        "at: as_of\n",
+        "at: as_off\n",
+    )
+
+
+def a_seed_has_a_value_of_another_type(shop):
+    change(shop, "seeds/order_statuses.csv", "placed,false", "placed,perhaps")
+
+
+def a_model_early_in_the_chain_is_broken(shop):
+    change(
+        shop,
+        "cleanup_models/models/out_of_order_changes/latest_order_changes.sql",
+        "changed_at desc, change_no desc",
+        "altered_at desc, change_no desc",
+    )
+
+
 def a_customer_of_a_name_that_no_one_has(shop):
     shop.deliver("customers/2026-01-20/a.csv", f"{CUSTOMERS}X1,Nobody,n@example.org,DE,{MOMENT}\n")
 
@@ -114,6 +141,17 @@ BAD_DATA = {
     a_file_is_corrupt: "unread_files",
     rows_fail_a_test: "orders_are_not_huge",
     a_customer_of_a_name_that_no_one_has: "nobody_is_called_nobody",
+}
+
+
+OF_ORDERS = ["fct_daily_revenue", "fct_orders", "fct_payments", "orphaned_orders", "orphaned_payments"]
+WAITING = {  # what failed, and the tables that wait for it
+    a_column_of_the_snapshot_is_not_there: ("products_snapshot", ["dim_products_history"]),
+    a_customer_of_a_name_that_no_one_has: ("nobody_is_called_nobody", ["dim_customers", *OF_ORDERS]),
+    a_seed_has_a_value_of_another_type: (
+        "order_statuses",
+        ["existing_orders", *OF_ORDERS, "landing_audit", "latest_order_changes", "quarantine", "stg_orders"],
+    ),
 }
 
 
@@ -140,6 +178,43 @@ def test_it_is_said_that(provoke, cause, node, shop):
     assert {root.split(".")[2] for _, root, _ in waiting} <= {node}
 
 
+def blocked(tables: list[str]) -> str:
+    return f"It blocks {len(tables)} tables, which stay as they were: {', '.join(sorted(tables))}."
+
+
+@pytest.mark.parametrize("provoke", WAITING, ids=named)
+def test_it_is_said_what_waits_because(provoke, shop):
+    root, tables = WAITING[provoke]
+    provoke(shop)
+    assert shop.dbt(*BUILD).code != 0
+    waiting = shop.query("select node, root_node, cause, evidence from ops.failures where outcome = 'skipped'")
+    assert {node.split(".")[2] for node, *_ in waiting if not node.startswith("test.")} == set(tables)
+    assert {(root.split(".")[2], *why) for _, root, *why in waiting} == {
+        (root, "failed_dependency", f"it waits for {root}")
+    }
+    [incident] = incidents(shop)
+    assert incident["node"] == root and incident["blocks"] == ", ".join(sorted(tables))
+    assert blocked(tables) in why(shop)
+
+
+def test_what_waits_goes_on_waiting_whatever_else_is_built(shop):
+    a_model_early_in_the_chain_is_broken(shop)
+    assert shop.dbt(*BUILD).code != 0
+    assert shop.dbt(*BUILD, "--select", "fct_orders", "dim_customers").code == 0
+    # What it read is as old as it was.
+    [incident] = incidents(shop)
+    assert (incident["node"], incident["over_at"]) == ("latest_order_changes", None)
+    assert blocked(["existing_orders", *OF_ORDERS]) in why(shop)
+    assert shop.dbt(*BUILD, "--select", "latest_order_changes+").code != 0
+    [incident] = incidents(shop)
+    assert incident["builds"] == 2 and not incident["over_at"]
+    shop.edit(
+        "cleanup_models/models/out_of_order_changes/latest_order_changes.sql", "altered_at desc", "changed_at desc"
+    )
+    shop.build()
+    assert "It is over since the build of " in why(shop)
+
+
 def test_two_causes_at_once_are_both_told(shop):
     a_model_asks_for_a_column_that_is_not_there(shop)
     a_file_is_corrupt(shop)
@@ -147,6 +222,21 @@ def test_two_causes_at_once_are_both_told(shop):
     [incident] = incidents(shop)
     assert "fct_orders failed" in incident["explanation"] and "model_change" in incident["explanation"]
     assert "unread_files failed" in incident["explanation"] and "bad_data" in incident["explanation"]
+
+
+def test_two_causes_one_after_the_other_are_both_told(shop):
+    a_file_is_corrupt(shop)
+    assert shop.dbt(*BUILD).code != 0
+    shop.edit("transform/macros/engine/duckdb_files.py", "LOCK_WAIT_SECONDS = 600", "LOCK_WAIT_SECONDS = 1")
+    holder = hold(shop, 600)
+    assert shop.dbt(*BUILD).code != 0
+    holder.kill()
+    holder.wait()
+    assert shop.dbt(*BUILD).code != 0
+    [incident] = incidents(shop)
+    told = re.findall(r"^(\w+) failed .*\n  Why:   (\w+): ", incident["explanation"], re.MULTILINE)
+    assert told == [("unread_files", "bad_data"), ("opening_the_warehouse", "environment")], incident["explanation"]
+    assert incident["builds"] == 3 and not incident["over_at"]
 
 
 @pytest.mark.skipif(not shutil.which("faketime"), reason="install `faketime`: a feed is late only after days")
@@ -176,8 +266,7 @@ def test_it_is_said_that_a_feed_is_late(feed, path, content, node, shop):
 
 
 def test_it_is_said_that_a_build_was_killed(shop):
-    rows = (order(n, quantity=n % 9 + 1) for n in range(200_000))
-    shop.deliver("orders/2026-01-20/a.csv", ORDER + "".join(rows))
+    shop.deliver("orders/2026-01-20/a.csv", many_orders(200_000))
     shop.output.write_text("")
     process = shop.start("dbt", *BUILD)
     while "START sql incremental model staging.stg_orders" not in shop.output.read_text():
@@ -187,9 +276,38 @@ def test_it_is_said_that_a_build_was_killed(shop):
     [incident] = incidents(shop)
     assert incident["cause"] == "environment" and incident["over_at"] is None
     assert "stg_orders was not finished" in incident["explanation"]
-    assert run(shop) == 0
+    shop.build()
     [incident] = incidents(shop)
     assert incident["over_at"]
+
+
+def test_it_is_said_that_memory_is_short(shop):
+    shop.deliver("orders/2026-01-20/a.csv", many_orders(200_000))
+    shop.edit("profiles.yml", "memory_limit: 2GB", "memory_limit: 60MB")
+    assert run(shop) != 0
+    [incident] = incidents(shop)
+    assert (incident["cause"], incident["node"]) == ("environment", "landing_orders"), incident["explanation"]
+    assert "Out of Memory Error" in incident["explanation"]
+
+
+@pytest.mark.parametrize(
+    ("kilobytes", "told"),
+    [
+        (500, ("landing_orders failed at ", "Could not write ")),
+        (3500, ("stg_orders was not finished at ", "the disk was full")),
+    ],
+    ids=["during a table", "after it"],
+)
+def test_it_is_said_that_the_disk_is_full(kilobytes, told, shop):
+    """Where the warehouse cannot be written any more at all, what it was cannot be recorded either."""
+    shop.deliver("orders/2026-01-20/a.csv", many_orders(100_000))
+    # A limit on the size of files stands in for it.
+    limit = shop.warehouse.stat().st_size // 1024 + kilobytes
+    assert run(shop, "bash", "-c", f'ulimit -f {limit}; exec "$@"', "job") != 0
+    [incident] = incidents(shop)
+    assert incident["cause"] == "environment"
+    assert all(words in incident["explanation"] for words in told), incident["explanation"]
+    assert "Could not write file" in shop.output.read_text()
 
 
 def test_it_is_said_that_the_landing_folder_is_gone(shop):
