@@ -179,7 +179,8 @@ def test_it_is_said_that(provoke, cause, node, shop):
 
 
 def blocked(tables: list[str]) -> str:
-    return f"It blocks {len(tables)} tables, which stay as they were: {', '.join(sorted(tables))}."
+    stay = "table, which stays as it was" if len(tables) == 1 else "tables, which stay as they were"
+    return f"It blocks {len(tables)} {stay}: {', '.join(sorted(tables))}."
 
 
 @pytest.mark.parametrize("provoke", WAITING, ids=named)

@@ -199,7 +199,11 @@ select
         case
             when blocked.total > 0
                 then concat(
-                    {{ newline }}, 'It blocks ', blocked.total, ' tables, which stay as they were: ', blocked.names, '.'
+                    {{ newline }}, 'It blocks ', blocked.total,
+                    case blocked.total
+                        when 1 then ' table, which stays as it was: ' else ' tables, which stay as they were: '
+                    end,
+                    blocked.names, '.'
                 )
         end,
         case when attempts.total > 1 then concat({{ newline }}, 'What was tried:', {{ newline }}, attempts.text) end,
