@@ -33,19 +33,18 @@ class Shop:
         self.dagster = dagster
         self.url = f"http://127.0.0.1:{dagster.port}"
         # The sensor's, for the sample deliveries.
-        self.built = dagster.wait(lambda: dagster.runs())[0]["runId"]
-        dagster.wait(lambda: dagster.statuses(self.built) == ["SUCCESS"])
+        built = dagster.wait(lambda: dagster.runs())[0]["runId"]
+        dagster.wait(lambda: dagster.statuses(built) == ["SUCCESS"])
 
     @contextlib.contextmanager
     def bad_change(self) -> Iterator[str]:
         """A run of a model that asks for a column that is not there; it has failed at the end."""
-        model = self.dagster.platform.project / "transform/models/marts/fct_orders.sql"
-        text = model.read_text()
-        model.write_text(text.replace("quantity * unit_price", "quantity * price"))
+        model, platform = "transform/models/marts/fct_orders.sql", self.dagster.platform
+        platform.edit(model, "quantity * unit_price", "quantity * price")
         run = self.dagster.launch(tags={"dagster/max_retries": "0"})
         yield run
         self.dagster.wait(lambda: self.dagster.statuses(run) == ["FAILURE"])
-        model.write_text(text)
+        platform.edit(model, "quantity * price", "quantity * unit_price")
 
 
 @pytest.fixture(scope="module")

@@ -117,8 +117,8 @@ def test_a_copy_is_brought_up_to_date_only_from_the_state_that_it_is_of(copied_p
             (later / f"{feed} 2026-{day}").rename(copied_platform.landing / feed / f"2026-{day}")
         if day == "01-08":
             copied_platform.published.write_bytes(older)
-            model = copied_platform.project / "cleanup_models/models/orphans/orphaned_payments.sql"
-            model.write_text(model.read_text().replace("materialized='view'", "materialized='table', schema='marts'"))
+            model = "cleanup_models/models/orphans/orphaned_payments.sql"
+            copied_platform.edit(model, "materialized='view'", "materialized='table', schema='marts'")
         copied_platform.build()
         assert copied_platform.tables(copied_platform.published) == copied_platform.tables()
     assert ask(copied_platform, "from marts.orphaned_payments")

@@ -1,6 +1,6 @@
 {# While a build has the warehouse nobody else can open it: what people want to know meanwhile lies in files beside it. #}
 
-{# The newest incidents as JSON, for `make why` and for alerts. #}
+{# The newest incidents as JSON, for whoever asks why.py meanwhile. #}
 {% macro duckdb__lay_out(incidents) %}
     {% set file = beside_warehouse('_incidents.json') %}
     {% set new_file = file[:-1] ~ ".tmp'" %}
@@ -25,9 +25,7 @@
                 'insert into ops.recorded_builds values '
                 ~ build_values(build['build_id'], build['began_at'] | string, build['began_at'] | string, 'build', '', run, '')
             ) %}
-            {% do run_query(
-                insert_nodes(build['build_id'], [[opening(), 0, 'error', build['message'], none]])
-            ) %}
+            {% do run_query(insert_nodes(build['build_id'], [[opening(), 0, 'error', build['message'], none]])) %}
         {% endfor %}
         {% do run_query('select remove_file(' ~ file ~ ')') %}
     {% endif %}
