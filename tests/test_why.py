@@ -287,7 +287,9 @@ def test_it_is_said_that_memory_is_short(shop):
     shop.edit("profiles.yml", "memory_limit: 2GB", "memory_limit: 60MB")
     assert run(shop) != 0
     [incident] = incidents(shop)
-    assert (incident["cause"], incident["node"]) == ("environment", "landing_orders"), incident["explanation"]
+    # What is built beside it may be the first that lacks memory, and DuckDB has several sentences for that.
+    told = dict(re.findall(r"^(\w+) failed .*\n  Why:   (\w+): ", incident["explanation"], re.MULTILINE))
+    assert "landing_orders" in told and set(told.values()) == {"environment"}, incident["explanation"]
     assert "Out of Memory Error" in incident["explanation"]
 
 

@@ -148,9 +148,11 @@
 {% macro is_of_the_machine(message) -%}
     (
         {%- for phrase in [
-            'out of memory', 'no space left', 'could not write', 'could not read', 'could not open', 'could not set lock',
-            'cannot open file', 'permission denied', 'read-only', 'database has been invalidated', 'no such folder',
-            'too many open files', 'was in use by',
+            'out of memory', 'failed to allocate', 'could not allocate', 'failed to pin', 'failed to offload',
+            'no space left', 'could not write', 'could not read from', 'could not read enough', 'could not fsync',
+            'could not truncate', 'could not open', 'could not set lock', 'cannot open file', 'permission denied',
+            'read-only', 'input/output error', 'database has been invalidated', 'no such folder', 'too many open files',
+            'was in use by',
         ] -%}
         lower({{ message }}) like '%{{ phrase }}%'{{ ' or ' if not loop.last }}
         {%- endfor -%}
