@@ -86,7 +86,7 @@ pictures: setup  ## Take the README's pictures anew, with the package chromium
 	PICTURES=tests/pictures pytest --numprocesses 0 tests/test_browser.py
 
 soak: setup  ## Try to break it for as long as you like: MINUTES=60 SEED=number (a seed tells the same stories again)
-	SOAK_MINUTES=$(or $(MINUTES),60) $(if $(SEED),SOAK_SEED=$(SEED)) pytest --dist load tests/test_paths.py tests/test_drills.py tests/test_kills.py tests/test_readers.py
+	SOAK_MINUTES=$(or $(MINUTES),60) $(if $(SEED),SOAK_SEED=$(SEED)) pytest --dist load tests/test_paths.py tests/test_same_tables.py tests/test_drills.py tests/test_kills.py tests/test_readers.py
 
 BENCH = BENCH_COMMAND="make $@$(if $(ROWS), ROWS='$(ROWS)')" python bench/bench.py
 BENCH_OPTIONS = $(if $(ROWS),--rows $(ROWS)) $(if $(OUT),--out $(OUT))

@@ -179,11 +179,6 @@ def differences(tables: Tables, expected: dict[str, list[dict]]) -> list[tuple]:
     return found
 
 
-@pytest.fixture
-def platform(tmp_path) -> Platform:
-    return Platform(tmp_path / "platform")
-
-
 def copied(home: Path) -> Platform:
     """A platform with a copy of the project, to be edited."""
     project = home / "project"
@@ -194,12 +189,32 @@ def copied(home: Path) -> Platform:
     return Platform(home / "platform", project)
 
 
-@pytest.fixture
-def copied_platform(tmp_path) -> Platform:
-    """With the sample deliveries."""
-    platform = copied(tmp_path)
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Path:
+    """Where the sample was built; it is moved to `kept`, for each test to have a copy in its place."""
+    home = tmp_path_factory.mktemp("built")
+    platform = copied(home / "shop")
     shutil.copytree(ROOT / "seeds" / "landing", platform.landing, dirs_exist_ok=True)
-    return platform
+    platform.build()
+    (home / "shop").rename(home / "kept")
+    return home
+
+
+@pytest.fixture
+def shop(built) -> Platform:
+    """The sample, built. In the place where it was built: elsewhere dbt would parse all of it again."""
+    shutil.copytree(built / "kept", built / "shop", symlinks=True)
+    yield Platform(built / "shop" / "platform", built / "shop" / "project")
+    shutil.rmtree(built / "shop")
+
+
+@pytest.fixture
+def platform(shop) -> Platform:
+    """Nothing delivered, and nothing built."""
+    shutil.rmtree(shop.landing)
+    for file in shop.home.glob("warehouse*"):
+        file.unlink()
+    return Platform(shop.home, shop.project)
 
 
 @pytest.fixture(autouse=True)

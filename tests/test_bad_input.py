@@ -200,7 +200,7 @@ def test_a_full_disk_is_named_and_the_next_build_makes_up_for_it(platform):
     ]
     full = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=platform.project,
         env={**os.environ, **platform.environment},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
         capture_output=True,

@@ -66,29 +66,28 @@ def test_a_reader_always_sees_one_whole_build(platform):
 
 
 @pytest.mark.parametrize("fault", ["{{ exceptions.raise_compiler_error('a drill') if execute }}", "limit 0"])
-def test_a_build_with_a_failed_model_or_test_is_not_published(copied_platform, fault):
+def test_a_build_with_a_failed_model_or_test_is_not_published(platform, fault):
     """Without its rows the daily revenue is no longer the sum of its orders, which a test finds."""
-    deliveries = copied_platform.landing / "payments" / "2026-01-09"
-    deliveries.rename(copied_platform.home / "later")
-    copied_platform.build()
-    before = copied_platform.published.stat().st_mtime_ns
-    (copied_platform.home / "later").rename(deliveries)
-    model = copied_platform.project / "transform/models/marts/fct_daily_revenue.sql"
+    shutil.copytree(SAMPLES, platform.landing, dirs_exist_ok=True)
+    deliveries = platform.landing / "payments" / "2026-01-09"
+    deliveries.rename(platform.home / "later")
+    platform.build()
+    before = platform.published.stat().st_mtime_ns
+    (platform.home / "later").rename(deliveries)
+    model = platform.project / "transform/models/marts/fct_daily_revenue.sql"
     code = model.read_text()
     model.write_text(f"{code}\n{fault}\n")
-    run = copied_platform.dbt(*BUILD)
+    run = platform.dbt(*BUILD)
     assert run.code != 0
     assert "Readers still see the last whole build: " in run.output
-    assert copied_platform.published.stat().st_mtime_ns == before
-    assert copied_platform.dbt(*BUILD, "--select", "quarantine").code == 0
-    assert copied_platform.published.stat().st_mtime_ns == before
+    assert platform.published.stat().st_mtime_ns == before
+    assert platform.dbt(*BUILD, "--select", "quarantine").code == 0
+    assert platform.published.stat().st_mtime_ns == before
 
     model.write_text(code)
-    copied_platform.build()
-    for mart in copied_platform.tables():
-        assert ask(copied_platform, f"from marts.{mart} order by all") == copied_platform.query(
-            f"from marts.{mart} order by all"
-        )
+    platform.build()
+    for mart in platform.tables():
+        assert ask(platform, f"from marts.{mart} order by all") == platform.query(f"from marts.{mart} order by all")
 
 
 def test_a_build_without_news_publishes_nothing_and_a_lost_copy_is_made_again(platform):
@@ -103,32 +102,33 @@ def test_a_build_without_news_publishes_nothing_and_a_lost_copy_is_made_again(pl
     assert len(ask(platform, "from marts.fct_orders")) == len(platform.query("from marts.fct_orders"))
 
 
-def test_a_copy_is_brought_up_to_date_only_from_the_state_that_it_is_of(copied_platform):
+def test_a_copy_is_brought_up_to_date_only_from_the_state_that_it_is_of(platform):
     """An older copy that somebody put back is made anew, and one of a mart that has been removed is dropped."""
-    later = copied_platform.home / "later"
+    later = platform.home / "later"
     later.mkdir()
+    shutil.copytree(SAMPLES, platform.landing, dirs_exist_ok=True)
     for feed in ("orders", "payments"):
-        for folder in sorted((copied_platform.landing / feed).iterdir())[5:]:
+        for folder in sorted((platform.landing / feed).iterdir())[5:]:
             folder.rename(later / f"{feed} {folder.name}")
-    copied_platform.build()
-    older = copied_platform.published.read_bytes()
+    platform.build()
+    older = platform.published.read_bytes()
     for day in ("01-06", "01-08"):
         for feed in ("orders", "payments"):
-            (later / f"{feed} 2026-{day}").rename(copied_platform.landing / feed / f"2026-{day}")
+            (later / f"{feed} 2026-{day}").rename(platform.landing / feed / f"2026-{day}")
         if day == "01-08":
-            copied_platform.published.write_bytes(older)
+            platform.published.write_bytes(older)
             model = "cleanup_models/models/orphans/orphaned_payments.sql"
-            copied_platform.edit(model, "materialized='view'", "materialized='table', schema='marts'")
-        copied_platform.build()
-        assert copied_platform.tables(copied_platform.published) == copied_platform.tables()
-    assert ask(copied_platform, "from marts.orphaned_payments")
+            platform.edit(model, "materialized='view'", "materialized='table', schema='marts'")
+        platform.build()
+        assert platform.tables(platform.published) == platform.tables()
+    assert ask(platform, "from marts.orphaned_payments")
     for file in ("orphaned_payments.sql", "orphaned_payments.yml"):
-        (copied_platform.project / "cleanup_models/models/orphans" / file).unlink()
-    (copied_platform.project / "tests/data/payments_without_an_order.sql").unlink()
-    (later / "orders 2026-01-09").rename(copied_platform.landing / "orders/2026-01-09")
-    copied_platform.build()
-    names = {name for name, *_ in ask(copied_platform, "select table_name from duckdb_tables()")}
-    assert names == {*copied_platform.tables(), "_version"}
+        (platform.project / "cleanup_models/models/orphans" / file).unlink()
+    (platform.project / "tests/data/payments_without_an_order.sql").unlink()
+    (later / "orders 2026-01-09").rename(platform.landing / "orders/2026-01-09")
+    platform.build()
+    names = {name for name, *_ in ask(platform, "select table_name from duckdb_tables()")}
+    assert names == {*platform.tables(), "_version"}
 
 
 def test_make_query_answers_while_the_warehouse_is_taken(platform):

@@ -1,5 +1,6 @@
 """A change of logic makes the next ordinary build a full one, where it matters and nowhere else."""
 
+import duckdb
 import pytest
 from conftest import Platform
 
@@ -30,37 +31,33 @@ def everything(platform: Platform) -> dict[str, list[tuple]]:
 
 
 @pytest.mark.parametrize("what", EDITS)
-def test_after_a_change_of(what, copied_platform, tmp_path):
-    copied_platform.build()
-    before = everything(copied_platform)
+def test_after_a_change_of(what, shop, tmp_path):
+    before = everything(shop)
 
-    copied_platform.edit(*EDITS[what])
-    copied_platform.build()
-    assert "fct_daily_revenue" in rebuilt(copied_platform)
-    assert "landing_orders" not in rebuilt(copied_platform) or "macro" in what
+    shop.edit(*EDITS[what])
+    shop.build()
+    assert "fct_daily_revenue" in rebuilt(shop)
+    assert "landing_orders" not in rebuilt(shop) or "macro" in what
 
-    fresh = Platform(tmp_path / "fresh", copied_platform.project)
-    fresh.landing = copied_platform.landing
+    fresh = Platform(tmp_path / "fresh", shop.project)
+    fresh.landing = shop.landing
     fresh.build()
-    assert everything(copied_platform) == everything(fresh)
+    assert everything(shop) == everything(fresh)
     assert everything(fresh) != before
 
 
-def test_after_a_change_of_comments_and_white_space_nothing_is_rebuilt(copied_platform):
-    copied_platform.build()
+def test_after_a_change_of_comments_and_white_space_nothing_is_rebuilt(shop):
     for folder in ("transform", "cleanup_models"):
-        for file in (copied_platform.project / folder).glob("**/*.sql"):
+        for file in (shop.project / folder).glob("**/*.sql"):
             text = file.read_text().replace("    ", "      ").replace("\nfrom ", "\n-- it's a comment\n\n\nfrom ")
             file.write_text(text + "\n{# another's one #}\n")
-    copied_platform.build()
-    assert rebuilt(copied_platform) == set()
+    shop.build()
+    assert rebuilt(shop) == set()
 
 
 def test_a_table_that_somebody_dropped_is_made_anew_with_what_depends_on_it(platform):
     platform.deliver("erasures/2026-01-01/1.csv", "customer_id,requested_at\n1,2026-01-01T00:00:00Z\n")
     platform.build()
-    import duckdb
-
     with duckdb.connect(str(platform.warehouse)) as connection:
         connection.execute("drop table staging.stg_payments")
     platform.build()

@@ -70,14 +70,6 @@ def built(tmp_path_factory) -> Path:
     return home
 
 
-@pytest.fixture
-def shop(built) -> Platform:
-    """In the place where it was built: elsewhere dbt would parse all of it again."""
-    shutil.copytree(built / "kept", built / "shop", symlinks=True)
-    yield Platform(built / "shop" / "platform", built / "shop" / "project")
-    shutil.rmtree(built / "shop")
-
-
 def order(number: int | str, customer: str = "C001", product: str = "P01", quantity: int = 1, price: str = "1") -> str:
     return f"I,NEW{number},{customer},{product},paid,{quantity},{price},{MOMENT},{MOMENT},1\n"
 
