@@ -58,7 +58,7 @@ def test_one_build_after_missed_days_gives_what_daily_builds_would_have_given(pl
     assert platform.tables() == late.tables()
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + (40 if SOAK_MINUTES else 2)))
+@pytest.mark.parametrize("seed", range(SEED, SEED + (20 if SOAK_MINUTES else 2)))
 def test_random_deliveries_give_what_the_contract_says(seed, platform, tmp_path):
     """Built after some of the steps, and once more at the end into a fresh warehouse."""
     reference = Reference(ROOT / "seeds")
